@@ -1,0 +1,51 @@
+"""Where the farm keeps its things. Every path is a setting; the defaults follow the XDG directories."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+from farm.errors import ConfigError
+from farm.model import Model
+
+
+class Settings(Model):
+    """The farm's own settings, read from the environment once, at the start of a program."""
+
+    cache: Path
+    """FARM_CACHE: images, fetched sources; may be deleted at any time when nothing runs."""
+    state: Path
+    """FARM_STATE: the database, logs and artifacts of runs."""
+    runtime: Path
+    """FARM_RUNTIME: the ledger and the roots of live guests. Short: socket paths have 107 bytes."""
+    mirror: str = ""
+    """FARM_MIRROR: the Debian mirror for images; empty: the one of the machine's own apt sources."""
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy's URL of the store."""
+        return f"sqlite:///{self.state / 'farm.db'}"
+
+
+_LONGEST_RUNTIME = 40
+
+
+def load_settings(environ: dict[str, str] | None = None) -> Settings:
+    """The settings of this process. Raises ConfigError."""
+    env = dict(os.environ) if environ is None else environ
+    runtime = Path(env.get("FARM_RUNTIME") or Path(tempfile.gettempdir()) / f"farm-{os.getuid()}").absolute()
+    if len(str(runtime)) > _LONGEST_RUNTIME:
+        raise ConfigError(
+            f"cannot use {runtime} for live guests: longer than {_LONGEST_RUNTIME} characters,"
+            " and the sockets in it would not fit into an address",
+            hint="set FARM_RUNTIME to a shorter path",
+        )
+    return Settings(
+        cache=Path(env.get("FARM_CACHE") or platformdirs.user_cache_path("farm")).absolute(),
+        state=Path(env.get("FARM_STATE") or platformdirs.user_state_path("farm")).absolute(),
+        runtime=runtime,
+        mirror=env.get("FARM_MIRROR", ""),
+    )

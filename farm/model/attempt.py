@@ -1,0 +1,201 @@
+"""One try at a cell: what goes to the worker (an order), what comes back (events), what it came to."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from farm.model.base import Model
+from farm.model.matrix import Collect, GuestSpec, Timeouts
+from farm.model.words import Blame, Ending, Phase, Stream, TestStatus, Verdict
+
+
+class AttemptKey(Model):
+    """Names one attempt: its run, its cell, and its number, from 1."""
+
+    run: str
+    cell: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.run}/{self.cell}#{self.number}"
+
+
+class Order(Model):
+    """All that a worker needs to know for one attempt. The source travels beside it."""
+
+    key: AttemptKey
+    image: str
+    arch: str
+    hypervisor: str
+    guest: GuestSpec
+    env: dict[str, str]
+    scripts: dict[Phase, str]
+    """The scripts of prepare, build and test; a phase that has none is left out."""
+    collect: Collect
+    timeouts: Timeouts
+    source_digest: str
+    hold_on_failure_s: float = 0.0
+
+
+class TestResult(Model):
+    """The result of one test, from JUnit or TAP. Every text is bounded and free of control characters."""
+
+    __test__ = False
+
+    suite: str
+    name: str
+    classname: str = ""
+    status: TestStatus
+    duration_s: float = 0.0
+    message: str = ""
+    detail: str = ""
+
+
+class GuestFacts(Model):
+    """What the guest of an attempt really was."""
+
+    host: str
+    hypervisor: str
+    hypervisor_version: str
+    emulated: bool
+    machine: str
+    cpu: str
+    image: str
+    """`debian-13/riscv64`."""
+    image_digest: str
+    vcpus: int
+    memory_mib: int
+
+
+class _Event(Model):
+    at: datetime
+    """Aware, UTC."""
+
+
+class PhaseStarted(_Event):
+    """A phase begins."""
+
+    kind: Literal["phase-started"] = "phase-started"
+    phase: Phase
+
+
+class PhaseEnded(_Event):
+    """A phase is over."""
+
+    kind: Literal["phase-ended"] = "phase-ended"
+    phase: Phase
+    ending: Ending
+    duration_s: float
+    exit_status: int | None = None
+    """Of the phase's script."""
+    detail: str = ""
+    """Why, where it did not end well."""
+
+
+class LogChunk(_Event):
+    """A piece of a phase's log, as the guest wrote it: untrusted bytes."""
+
+    kind: Literal["log"] = "log"
+    phase: Phase
+    stream: Stream
+    data: bytes
+
+
+class Heartbeat(_Event):
+    """The worker lives."""
+
+    kind: Literal["heartbeat"] = "heartbeat"
+
+
+class GuestCreated(_Event):
+    """The guest exists."""
+
+    kind: Literal["guest"] = "guest"
+    facts: GuestFacts
+
+
+class TestsFound(_Event):
+    """Some of the tests' results; there may be several such events."""
+
+    __test__ = False
+
+    kind: Literal["tests"] = "tests"
+    tests: tuple[TestResult, ...]
+
+
+class ArtifactFound(_Event):
+    """A file from the guest; `path` is relative and has been checked."""
+
+    kind: Literal["artifact"] = "artifact"
+    path: str
+    data: bytes
+
+
+class Held(_Event):
+    """The failed guest is kept for a person to look at."""
+
+    kind: Literal["held"] = "held"
+    command: str
+    """How to get in."""
+    until: datetime
+
+
+class Failure(Model):
+    """What went wrong in a phase, as evidence for the verdict."""
+
+    phase: Phase
+    ending: Ending
+    error: str = ""
+    """The name of the class in `farm.errors` that says what happened; empty: a script's exit status."""
+    message: str = ""
+    exit_status: int | None = None
+    crash: str = ""
+    """The rule of `runners.console` that matched; empty: the console shows no crash."""
+    lines: tuple[str, ...] = ()
+    """The lines (console, log, exception) that this rests on."""
+
+
+class Evidence(Model):
+    """All that the verdict on an attempt is made from."""
+
+    failure: Failure | None = None
+    """The first that went wrong, in the order of the phases."""
+    junit_promised: bool = False
+    junit_files: int = 0
+    junit_problem: str = ""
+    """What is wrong with a results file, where one could not be read in full."""
+    tests: dict[TestStatus, int] = Field(default_factory=dict)
+    failed_tests: tuple[str, ...] = ()
+    """The first few by name."""
+
+
+class AttemptEnded(_Event):
+    """The last event of every attempt that was not lost."""
+
+    kind: Literal["ended"] = "ended"
+    evidence: Evidence
+    cpu_s: float = 0.0
+    """CPU time that the worker spent on the attempt, without the hypervisor's."""
+
+
+Event = Annotated[
+    PhaseStarted | PhaseEnded | LogChunk | Heartbeat | GuestCreated | TestsFound | ArtifactFound | Held | AttemptEnded,
+    Field(discriminator="kind"),
+]
+
+
+class Outcome(Model):
+    """The verdict on an attempt, and what it rests on."""
+
+    verdict: Verdict
+    blame: Blame | None = None
+    rule: str = ""
+    """The row of `farm.verdict`'s table that decided."""
+    summary: str = ""
+    """One line for a person."""
+    lines: tuple[str, ...] = ()
+    retry: bool = False
+    """The cause is such that another attempt makes sense."""

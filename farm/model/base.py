@@ -1,0 +1,56 @@
+"""What every type of the model has in common."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_DURATION_UNITS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+)\s*(?:(M|G|T)(?:i?B)?)?", re.IGNORECASE)
+_SIZE_UNITS = {None: 1, "m": 1, "g": 1024, "t": 1024 * 1024}
+
+
+class Model(BaseModel):
+    """A frozen value; a field it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def parse_duration(value: object) -> object:
+    """`90`, `"90s"`, `"1.5m"`, `"2h"` -> seconds; anything that is no duration is an error."""
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        if not match:
+            raise ValueError(f"{value!r} is not a duration; write for example 90s, 10m or 2h")
+        return float(match[1]) * _DURATION_UNITS[match[2]]
+    return value
+
+
+def parse_size(value: object) -> object:
+    """`512`, `"512M"`, `"2G"` -> MiB; anything that is no size is an error."""
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value.strip())
+        if not match:
+            raise ValueError(f"{value!r} is not a size; write for example 512M or 2G")
+        return int(match[1]) * _SIZE_UNITS[match[2] and match[2].lower()]
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(parse_duration)]
+"""A length of time; in a file also `90s`, `10m`, `2h`."""
+
+MiB = Annotated[int, BeforeValidator(parse_size)]
+"""An amount of memory or disk; in a file also `512M`, `2G`."""
+
+Scalar = str | bool | int | float
+"""An axis value."""
+
+
+def scalar_text(value: Scalar) -> str:
+    """An axis value as scripts and ids see it: `true`, `3`, `1.5`, `debian-13`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

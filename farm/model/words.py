@@ -1,0 +1,87 @@
+"""The closed vocabularies. One word for each thing, everywhere (docs/glossary.md)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """A step of an attempt, in this order."""
+
+    PROVISION = "provision"
+    BOOT = "boot"
+    CONNECT = "connect"
+    UPLOAD = "upload"
+    PREPARE = "prepare"
+    BUILD = "build"
+    TEST = "test"
+    COLLECT = "collect"
+    TEARDOWN = "teardown"
+
+
+class Verdict(StrEnum):
+    """What a cell came to."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    """The program under test is not right here."""
+    ERROR = "error"
+    """It could not be found out whether it is right."""
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+class Blame(StrEnum):
+    """Whose fault a verdict other than passed is."""
+
+    TEST = "test"
+    """The program under test, or its scripts."""
+    GUEST = "guest"
+    """The guest's own system crashed."""
+    INFRA = "infra"
+    """A host, a hypervisor, a network."""
+    CONFIG = "config"
+    """What the matrix asks for cannot be had."""
+    FARM = "farm"
+    """A defect of the farm itself."""
+
+
+class State(StrEnum):
+    """Where a run, a cell or an attempt is in its life. Says nothing of its verdict."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class Ending(StrEnum):
+    """How a phase ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+    """A script returned another status than 0, or a step could not be done."""
+    TIMEOUT = "timeout"
+    LOST = "lost"
+    """The connection or the guest went away."""
+    CANCELLED = "cancelled"
+
+
+class TestStatus(StrEnum):
+    """The result of one test."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ERROR = "error"
+    SKIPPED = "skipped"
+
+
+class Stream(StrEnum):
+    """Where a piece of a log comes from."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+    CONSOLE = "console"
+    FARM = "farm"
+    """Said by the farm itself."""
