@@ -30,7 +30,7 @@ class Settings(Model):
         return f"sqlite:///{self.state / 'farm.db'}"
 
 
-_LONGEST_RUNTIME = 40
+_LONGEST_RUNTIME = 30
 
 
 def load_settings(environ: dict[str, str] | None = None) -> Settings:

@@ -60,6 +60,9 @@ class Guest(Protocol):
     def console(self) -> bytes:
         """The last 64 KiB its console said."""
 
+    def heard(self) -> bytes:
+        """What its console said since this was last asked."""
+
     def trouble(self) -> str:
         """Why it cannot go on although nobody told it to stop; empty where it runs.
 

@@ -1,0 +1,135 @@
+"""The loop: store -> reconcile -> executor -> store. The only writer of the store while a run goes on.
+
+It decides nothing: `farm.lifecycle` says what to do next, `farm.verdict` what an attempt came to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from farm.errors import HostError
+from farm.executor import AttemptCancelledError, RayExecutor
+from farm.lifecycle import Cancel, Command, Conclude, Expire, Finish, Start, reconcile
+from farm.model import AttemptEnded, AttemptKey, Event, Heartbeat, Outcome, RunRecord, State
+from farm.planner import order_for
+from farm.store import Store
+from farm.verdict import cancelled, classify, lost_attempt
+
+_TICK_S = 1.0
+_FIRST_EVENT_S = 10.0
+
+
+class Watcher(Protocol):
+    """Somebody who looks on."""
+
+    def event(self, key: AttemptKey, event: Event) -> None:
+        """An attempt said something."""
+
+    def concluded(self, cell: str, outcome: Outcome) -> None:
+        """A cell has its verdict."""
+
+
+class Controller:
+    """Takes runs to their end."""
+
+    def __init__(self, store: Store, executor: RayExecutor, watcher: Watcher) -> None:
+        self._store = store
+        self._executor = executor
+        self._watcher = watcher
+        self._attempts: dict[AttemptKey, asyncio.Task[None]] = {}
+        self._cancels: set[asyncio.Task[None]] = set()
+        self._reasons: dict[AttemptKey, str] = {}
+        self._wake = asyncio.Event()
+
+    async def execute(self, run_id: str) -> RunRecord:
+        """Take a run to its end; returns it as the store has it then."""
+        run = self._store.run(run_id)
+        source = run.submission.source
+        await asyncio.to_thread(self._executor.offer_source, source.digest, Path(source.archive))
+        capacity = self._executor.capacity(run.submission.plan.matrix.guest)
+        while (state := self._store.state(run_id)).state is not State.FINISHED:
+            commands = reconcile(state, capacity=capacity, now=_now())
+            for command in commands:
+                self._obey(run, command, was_cancelled=state.cancel_requested)
+            if not commands:
+                await self._next_change()
+        await asyncio.gather(*self._attempts.values(), *self._cancels)
+        return self._store.run(run_id)
+
+    def cancel(self, run_id: str) -> None:
+        """Ask for the end of a run; `execute` returns when all its guests are gone."""
+        self._store.request_cancel(run_id)
+        self._wake.set()
+
+    def _obey(self, run: RunRecord, command: Command, *, was_cancelled: bool) -> None:
+        match command:
+            case Start(cell=cell, number=number):
+                self._start(run, AttemptKey(run=run.id, cell=cell, number=number))
+            case Cancel(cell=cell, number=number, reason=reason):
+                self._cancel(AttemptKey(run=run.id, cell=cell, number=number), reason)
+            case Expire(cell=cell, number=number):
+                key = AttemptKey(run=run.id, cell=cell, number=number)
+                self._store.finish_attempt(key, lost_attempt("nothing was heard of it for too long"), now=_now())
+                self._cancel(key, "superseded")
+            case Conclude(cell=cell, outcome=outcome):
+                self._store.finish_cell(run.id, cell, outcome, now=_now())
+                self._watcher.concluded(cell, outcome)
+            case Finish():
+                self._store.finish_run(run.id, now=_now(), cancelled=was_cancelled)
+
+    def _start(self, run: RunRecord, key: AttemptKey) -> None:
+        # Stored before its task is submitted: what is not in the store does not run.
+        self._store.start_attempt(key, now=_now())
+        task = asyncio.create_task(self._attempt(run, key), name=str(key))
+        self._attempts[key] = task
+        task.add_done_callback(lambda _: (self._attempts.pop(key, None), self._wake.set()))
+
+    def _cancel(self, key: AttemptKey, reason: str) -> None:
+        self._reasons[key] = reason
+        self._store.cancel_asked(key)
+        task = asyncio.create_task(self._executor.cancel(key))
+        self._cancels.add(task)
+        task.add_done_callback(self._cancels.discard)
+
+    async def _attempt(self, run: RunRecord, key: AttemptKey) -> None:
+        placement = next(cell.placement for cell in run.cells if cell.id == key.cell)
+        order = order_for(run.submission, placement, key)
+        outcome = lost_attempt("its worker ended without a word")
+        cpu_s = 0.0
+        try:
+            async for event in self._with_first_event(key, self._executor.run(order)):
+                if not self._store.record(key, (event,)):
+                    return  # fenced: somebody has already said what became of it
+                self._watcher.event(key, event)
+                if isinstance(event, AttemptEnded):
+                    outcome, cpu_s = classify(event.evidence), event.cpu_s
+        except AttemptCancelledError:
+            outcome = cancelled(self._reasons.get(key, "the attempt was cancelled from outside"))
+        except HostError as error:
+            outcome = lost_attempt(error.message)
+        self._store.finish_attempt(key, outcome, now=_now(), cpu_s=cpu_s)
+
+    async def _with_first_event(self, key: AttemptKey, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+        """The events; until the first one the attempt waits for its place in Ray, and is not lost."""
+        first = asyncio.ensure_future(anext(events, None))
+        while not (await asyncio.wait({first}, timeout=_FIRST_EVENT_S))[0]:
+            self._store.record(key, (Heartbeat(at=_now()),))
+        if (event := first.result()) is not None:
+            yield event
+            async for event in events:
+                yield event
+
+    async def _next_change(self) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), _TICK_S)
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

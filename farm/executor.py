@@ -1,0 +1,173 @@
+"""Attempts as Ray tasks. The only module that imports ray.
+
+Each attempt is one task: a generator whose events come back through Ray's streaming returns. Ray places
+it by numbers (CPUs for vCPUs, memory for guests) and by labels (which hypervisor can run which
+architecture there); it never retries, that is the controller's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError, TaskCancelledError
+
+from farm.errors import ConfigError, FarmError, HostError
+from farm.model import AttemptKey, Event, GuestSpec, Host, Offer, Order
+
+MEMORY = "guest_memory_mib"
+"""The Ray resource that stands for the memory of guests."""
+LABEL = "farm-offer"
+"""The prefix of the labels that say what a host can run: `farm-offer.qemu.riscv64=emulated`."""
+
+_OBJECT_STORE_BYTES = 256 * 1024 * 1024
+_UNREAD_EVENTS = 64
+_GENTLY_S = 8.0
+
+
+class AttemptCancelledError(FarmError):
+    """The attempt ended because it was cancelled."""
+
+
+class RayExecutor:
+    """Runs attempts on a local Ray made for the occasion, or on a cluster."""
+
+    def __init__(self, *, session: Path, address: str | None = None, host: Host | None = None) -> None:
+        """`session` is a folder for a local Ray's files; `host` is what it offers."""
+        self._session = session
+        self._address = address
+        self._host = host
+        self._running: dict[AttemptKey, Any] = {}
+        self._sources: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Start or join Ray. Raises HostError."""
+        common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+        try:
+            if self._address:
+                ray.init(address=self._address, **common)
+            else:
+                ray.init(**common, **self._local())
+        except (RayError, OSError, RuntimeError, ValueError) as error:
+            where = self._address or "a local Ray"
+            raise HostError(f"cannot start on {where}: {error}", hint="see `farm doctor`") from error
+
+    def hosts(self) -> tuple[Host, ...]:
+        """The hosts of the cluster, as their nodes' resources and labels tell."""
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        return tuple(host for node in nodes if (host := _host_of(node)).offers)
+
+    def capacity(self, guest: GuestSpec) -> int:
+        """How many guests of this size run at a time on all hosts together; at least 1."""
+        return max(
+            1,
+            sum(min(host.vcpus // guest.vcpus, host.memory_mib // guest.memory_mib) for host in self.hosts()),
+        )
+
+    def offer_source(self, digest: str, archive: Path) -> None:
+        """Put a source where every worker can have it."""
+        if digest not in self._sources:
+            self._sources[digest] = ray.put(archive.read_bytes())
+
+    async def run(self, order: Order) -> AsyncIterator[Event]:
+        """Submit an order and yield its events.
+
+        Raises AttemptCancelledError after `cancel`, HostError where the worker or its node died.
+        """
+        generator = _task(order).remote(order, self._sources[order.source_digest])
+        self._running[order.key] = generator
+        try:
+            async for reference in generator:
+                yield await reference
+        except TaskCancelledError as error:
+            raise AttemptCancelledError("the attempt was cancelled") from error
+        except RayError as error:
+            if isinstance(getattr(error, "cause", None), TaskCancelledError | KeyboardInterrupt):
+                raise AttemptCancelledError("the attempt was cancelled") from error
+            raise HostError(f"cannot finish the attempt: {_first_line(error)}") from error
+        finally:
+            self._running.pop(order.key, None)
+
+    async def cancel(self, key: AttemptKey) -> None:
+        """End an attempt: gently, so that it can clean up, then by force."""
+        generator = self._running.get(key)
+        if generator is None:
+            return
+        ray.cancel(generator, force=False)
+        for _ in range(int(_GENTLY_S / 0.1)):
+            await asyncio.sleep(0.1)
+            if key not in self._running:
+                return
+        ray.cancel(generator, force=True)
+
+    def close(self) -> None:
+        """Leave Ray; a local one ends."""
+        with contextlib.suppress(RayError, GetTimeoutError):
+            ray.shutdown()
+
+    def _local(self) -> dict[str, Any]:
+        if self._host is None:
+            raise ConfigError("cannot start a local Ray: there is no host", hint="run `farm doctor`")
+        return {
+            "num_cpus": self._host.vcpus,
+            "resources": {MEMORY: self._host.memory_mib},
+            "labels": labels_of(self._host),
+            "include_dashboard": False,
+            "object_store_memory": _OBJECT_STORE_BYTES,
+            "_temp_dir": str(self._session),
+            "namespace": f"farm-{secrets.token_hex(4)}",
+        }
+
+
+def labels_of(host: Host) -> dict[str, str]:
+    """The labels with which a host's node joins the cluster."""
+    return {
+        f"{LABEL}.{offer.hypervisor}.{offer.arch}": "emulated" if offer.emulated else "native"
+        for offer in host.offers
+        if not offer.problem
+    }
+
+
+def _host_of(node: dict[str, Any]) -> Host:
+    resources, labels = node["Resources"], node.get("Labels", {})
+    offers = [
+        Offer(hypervisor=key.split(".")[1], arch=key.split(".")[2], emulated=value == "emulated")
+        for key, value in labels.items()
+        if key.startswith(f"{LABEL}.")
+    ]
+    return Host(
+        name=node["NodeManagerHostname"],
+        uri="ray",
+        vcpus=int(resources.get("CPU", 0)),
+        memory_mib=int(resources.get(MEMORY, 0)),
+        offers=tuple(sorted(offers, key=lambda offer: offer.emulated)),
+    )
+
+
+def _task(order: Order) -> Any:
+    return ray.remote(_run_order).options(
+        name=str(order.key),
+        num_cpus=order.guest.vcpus,
+        resources={MEMORY: order.guest.memory_mib},
+        label_selector={f"{LABEL}.{order.hypervisor}.{order.arch}": "in(emulated,native)"},
+        num_returns="streaming",
+        max_retries=0,
+        _generator_backpressure_num_objects=_UNREAD_EVENTS,
+    )
+
+
+def _run_order(order: Order, source: bytes) -> Iterator[Event]:
+    # Imported in the worker: the controller's process needs no hypervisor.
+    from runners.attempt import run_attempt  # noqa: PLC0415
+
+    yield from run_attempt(order, source)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

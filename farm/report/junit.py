@@ -1,0 +1,118 @@
+"""`junit.xml`: all cells in one file, a suite for each cell and suite of its guest.
+
+Follows the schema that Jenkins and Surefire share: properties before testcases, counts in every suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from xml.etree.ElementTree import indent, tostring
+
+from defusedxml.ElementTree import fromstring
+from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
+from junitparser.junitparser import FinalResult
+
+from farm.model import TestStatus, Verdict
+from farm.report.document import CellPart, Document, TestPart
+from farm.report.words import verdict
+
+_RESULTS: dict[str, type[FinalResult]] = {
+    TestStatus.FAILED.value: Failure,
+    TestStatus.ERROR.value: Error,
+    TestStatus.SKIPPED.value: Skipped,
+    Verdict.CANCELLED.value: Skipped,
+    "queued": Skipped,
+    "running": Skipped,
+}
+"""By the status of a test or the verdict of a cell; what is not here passed."""
+_BAD_TESTS = {TestStatus.FAILED, TestStatus.ERROR}
+_OWN_SUITE = "farm"
+
+
+def render(report: Document) -> str:
+    """`junit.xml`."""
+    xml = JUnitXml(report.run.id)
+    for cell in report.cells:
+        for suite in _suites(cell):
+            xml.append(suite)  # type: ignore[no-untyped-call]
+    xml.update_statistics()  # type: ignore[no-untyped-call]
+    tree = fromstring(xml.tostring())  # type: ignore[no-untyped-call]
+    indent(tree)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(tree, encoding="unicode") + "\n"
+
+
+def _suites(cell: CellPart) -> Iterable[TestSuite]:
+    by_suite: dict[str, list[TestCase]] = {}
+    for test in cell.last.tests if cell.last else ():
+        by_suite.setdefault(test.suite, []).append(_case(test))
+    if _stands_alone(cell):
+        by_suite.setdefault(_OWN_SUITE, []).append(_cell_case(cell))
+    return [_suite(cell, name, cases) for name, cases in by_suite.items()]
+
+
+def _stands_alone(cell: CellPart) -> bool:
+    """Whether its tests alone would not show what it came to."""
+    enough = {
+        Verdict.PASSED: cell.tests.all > 0,
+        Verdict.FAILED: cell.tests.failed + cell.tests.error > 0,
+    }
+    return not (cell.verdict and enough.get(cell.verdict, False))
+
+
+def _suite(cell: CellPart, name: str, cases: list[TestCase]) -> TestSuite:
+    suite = TestSuite(f"{cell.id}: {name}")
+    for key, value in _properties(cell).items():
+        suite.add_property(key, value)
+    suite.extend(cases)  # type: ignore[no-untyped-call]
+    if cell.last:
+        suite.timestamp = cell.last.created.strftime("%Y-%m-%dT%H:%M:%S")
+    suite.hostname = cell.host or "none"
+    suite.update_statistics()  # type: ignore[no-untyped-call]
+    return suite
+
+
+def _properties(cell: CellPart) -> dict[str, str]:
+    outcome = cell.outcome
+    return {
+        "cell": cell.id,
+        "verdict": verdict(cell),
+        "blame": outcome.blame.value if outcome and outcome.blame else "",
+        "hypervisor": cell.hypervisor,
+        "emulated": str(cell.emulated).lower(),
+        "image_digest": cell.image_digest,
+        "attempts": str(len(cell.attempts)),
+        "may_fail": str(cell.may_fail).lower(),
+    }
+
+
+def _case(test: TestPart) -> TestCase:
+    case = TestCase(test.name, test.classname or test.suite, test.duration_s)
+    kind = _RESULTS.get(test.status.value)
+    if kind:
+        case.result = _result(kind, test.message, test.status.value, test.detail)
+    elif test.message or test.detail:
+        case.system_out = "\n".join(filter(None, (test.message, test.detail)))
+    return case
+
+
+def _cell_case(cell: CellPart) -> TestCase:
+    """A test that stands for the cell itself, named after the phase that decided."""
+    case = TestCase(cell.phase.value if cell.phase else "cell", cell.id, _duration_s(cell))
+    kind = _RESULTS.get(verdict(cell))
+    if kind:
+        outcome = cell.outcome
+        message = outcome.summary if outcome else f"the cell is {cell.state.value}"
+        case.result = _result(
+            kind, message, outcome.rule if outcome else "", "\n".join(outcome.lines if outcome else ())
+        )
+    return case
+
+
+def _duration_s(cell: CellPart) -> float:
+    return (cell.last.duration_s or 0.0) if cell.last else 0.0
+
+
+def _result(kind: type[FinalResult], message: str, type_: str, text: str) -> FinalResult:
+    result = kind(message, type_)
+    result.text = text
+    return result

@@ -1,0 +1,89 @@
+"""What can be asked of the farm, for the command line and the API alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from farm import report
+from farm.config import Settings
+from farm.controller import Controller, Watcher
+from farm.errors import NotFoundError
+from farm.executor import RayExecutor
+from farm.matrix import expansion, load
+from farm.model import AttemptKey, CellRecord, Host, Plan, ResolvedSource, RunRecord, RunSummary, Submission
+from farm.planner import plan
+from farm.select import matches
+from farm.sources import resolve
+from farm.store import Store
+
+
+class Service:
+    """The farm on one store."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._store = Store.open(settings.database, settings.state)
+
+    def plan(self, matrix_file: Path, hosts: Sequence[Host], *, only: Sequence[str] = ()) -> Plan:
+        """What a run of a matrix would do. Raises MatrixError, PlanError."""
+        document = load(matrix_file)
+        return plan(document.matrix, expansion(document), hosts, only=only)
+
+    def resolve(self, plan: Plan, matrix_file: Path) -> ResolvedSource:
+        """The source of a matrix as it is now. Raises SourceError."""
+        base = matrix_file.absolute().parent
+        return resolve(plan.matrix.source, base=base, cache=self._settings.cache / "sources")
+
+    def submit(self, submission: Submission) -> RunRecord:
+        """Store a run; it is carried out by `execute`."""
+        return self._store.create_run(submission, now=datetime.now(UTC))
+
+    async def execute(
+        self,
+        run_id: str,
+        executor: RayExecutor,
+        watcher: Watcher,
+        on_start: Callable[[Callable[[], None]], None] = lambda _cancel: None,
+    ) -> RunRecord:
+        """Take a run to its end; `on_start` gets a function that cancels it."""
+        controller = Controller(self._store, executor, watcher)
+        on_start(lambda: controller.cancel(run_id))
+        return await controller.execute(run_id)
+
+    def run(self, run_id: str) -> RunRecord:
+        """A run; `latest` is the newest. Raises NotFoundError."""
+        if run_id == "latest":
+            newest = self._store.latest()
+            if newest is None:
+                raise NotFoundError("cannot find a run: there has been none yet", hint="start one with `farm run`")
+            run_id = newest
+        return self._store.run(run_id)
+
+    def runs(self, limit: int = 50) -> tuple[RunSummary, ...]:
+        """The newest runs."""
+        return self._store.runs(limit)
+
+    def cell(self, run: RunRecord, pattern: str) -> CellRecord:
+        """The one cell of a run that a glob means. Raises NotFoundError."""
+        found = [cell for cell in run.cells if cell.id == pattern] or [
+            cell for cell in run.cells if matches(cell.id, pattern)
+        ]
+        if len(found) != 1:
+            cells = ", ".join(cell.id for cell in (found or run.cells)[:8])
+            problem = f"{len(found)} cells match" if found else "no cell matches"
+            raise NotFoundError(f"cannot choose a cell of {run.id} by {pattern!r}: {problem}", hint=f"one of: {cells}")
+        return found[0]
+
+    def log(self, key: AttemptKey, name: str) -> bytes:
+        """A log of an attempt, as the guest wrote it: a phase's, or `console`. Raises NotFoundError."""
+        return self._store.log(key, name)
+
+    def logs(self, key: AttemptKey) -> tuple[str, ...]:
+        """The names of an attempt's logs, in the order of the phases."""
+        return self._store.logs(key)
+
+    def write_report(self, run: RunRecord, folder: Path) -> tuple[Path, ...]:
+        """Write a run's report in every format."""
+        return report.write(run, folder, self._store.log)

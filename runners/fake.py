@@ -1,0 +1,229 @@
+"""A scripted guest: no hypervisor, no process, no network. For tests and for dry runs of a matrix.
+
+Its shell understands a few words of sh, one command a line, and plays them: `echo`, `cat`, `sleep`,
+`exit`, `yes` (for ever), `cd`, `export`, `mkdir`, `true`, `false`, redirection of `echo` with `>`
+and `>&2`, and `echo c > /proc/sysrq-trigger`, which crashes it as it would a real one. A word it does
+not know ends a script with 127, as in a real shell. Files are kept in memory.
+
+The environment variable FAKE_BOOT of a matrix plays a guest that does not come up: `hang`, `panic`,
+`refuse` (no SSH).
+"""
+
+from __future__ import annotations
+
+import io
+import shlex
+import tarfile
+import time
+from collections.abc import Callable
+from typing import BinaryIO
+
+from farm.errors import ConnectError, HypervisorError, LostError
+from farm.model import GuestFacts, Order, Stream
+from runners.console import READY
+from runners.deadline import Deadline
+from runners.guest import TICK, Chunk, Shell, Work
+
+_TICK_S = 0.05
+_PANIC = b"""\
+sysrq: Trigger a crash
+Kernel panic - not syncing: sysrq triggered crash
+---[ end Kernel panic - not syncing: sysrq triggered crash ]---
+"""
+
+
+class FakeBackend:
+    """Makes scripted guests."""
+
+    def create(self, order: Order, deadline: Deadline) -> Work[FakeGuest]:
+        """A guest that has everything but a machine."""
+        deadline.check()
+        yield TICK
+        if order.env.get("FAKE_BOOT") == "no-host":
+            raise HypervisorError("cannot make the guest: the scripted host refuses")
+        return FakeGuest(order)
+
+
+class FakeGuest:
+    """A guest that plays its part."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._mode = order.env.get("FAKE_BOOT", "")
+        self._console = b""
+        self._heard = 0
+        self.files: dict[str, bytes] = {}
+        self.running = False
+
+    @property
+    def facts(self) -> GuestFacts:
+        """What it plays."""
+        return GuestFacts(
+            host="fake",
+            hypervisor="fake",
+            hypervisor_version="1",
+            emulated=True,
+            machine="script",
+            cpu="none",
+            image=f"{self._order.image}/{self._order.arch}",
+            image_digest="0" * 64,
+            vcpus=self._order.guest.vcpus,
+            memory_mib=self._order.guest.memory_mib,
+        )
+
+    def boot(self, deadline: Deadline) -> Work[None]:
+        """Say so on the console, unless FAKE_BOOT says otherwise."""
+        self.running = True
+        self._console += b"fake: booting\n"
+        if self._mode == "panic":
+            self.crash()
+        while self._mode == "hang":
+            deadline.check()
+            yield TICK
+            time.sleep(_TICK_S)
+        if trouble := self.trouble():
+            raise LostError(f"cannot boot the guest: {trouble}")
+        self._console += READY + b"\n"
+        yield TICK
+
+    def connect(self, deadline: Deadline) -> Work[Shell]:
+        """A shell at once, unless FAKE_BOOT says otherwise."""
+        deadline.check()
+        yield TICK
+        if self._mode == "refuse":
+            raise ConnectError("cannot connect to the guest: the scripted guest refuses")
+        return FakeShell(self)
+
+    def console(self) -> bytes:
+        """All it said."""
+        return self._console
+
+    def heard(self) -> bytes:
+        """What it said since this was last asked."""
+        new, self._heard = self._console[self._heard :], len(self._console)
+        return new
+
+    def trouble(self) -> str:
+        """Empty until it has crashed."""
+        return "" if self.running else "its machine has ended"
+
+    def access(self) -> str:
+        """A command that does nothing."""
+        return "true"
+
+    def crash(self) -> None:
+        """Panic."""
+        self._console += _PANIC
+        self.running = False
+
+    def destroy(self) -> None:
+        """End."""
+        self.running = False
+        self.files.clear()
+
+
+class FakeShell:
+    """The shell of a scripted guest."""
+
+    def __init__(self, guest: FakeGuest) -> None:
+        self._guest = guest
+
+    def execute(self, command: str, *, deadline: Deadline, stdin: BinaryIO | None = None) -> Work[int]:
+        """Play a command line; see the module."""
+        data = stdin.read() if stdin else b""
+        for prefix, play in self._plumbing().items():
+            if command.startswith(prefix):
+                return (yield from play(command, data))
+        script = data.decode() if " /bin/sh -e " in command else command
+        return (yield from self._play(script, deadline))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _plumbing(self) -> dict[str, Callable[[str, bytes], Work[int]]]:
+        """The commands that the farm itself sends."""
+        return {"mkdir -p /work && tar": self._unpack, "cd /work && find": self._list, "cd /work && tar": self._pack}
+
+    def _unpack(self, _command: str, data: bytes) -> Work[int]:
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            for member in tar:
+                file = tar.extractfile(member)
+                if file:
+                    self._guest.files[member.name.removeprefix("./")] = file.read()
+        yield TICK
+        return 0
+
+    def _list(self, _command: str, _data: bytes) -> Work[int]:
+        yield Chunk(Stream.STDOUT, b"".join(f"./{name}\0".encode() for name in self._guest.files))
+        return 0
+
+    def _pack(self, _command: str, data: bytes) -> Work[int]:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for name in data.decode().split():
+                content = self._guest.files[name.removeprefix("./")]
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+        yield Chunk(Stream.STDOUT, buffer.getvalue())
+        return 0
+
+    def _play(self, script: str, deadline: Deadline) -> Work[int]:
+        for line in script.splitlines():
+            words = shlex.split(line, comments=True)
+            if not words:
+                continue
+            status = yield from self._command(words, deadline)
+            if not self._guest.running:
+                raise LostError("cannot finish the command: the connection to the guest went away")
+            if status != 0 or words[0] == "exit":
+                return status
+        return 0
+
+    def _command(self, words: list[str], deadline: Deadline) -> Work[int]:
+        name, arguments = words[0], words[1:]
+        if name == "echo":
+            return (yield from self._echo(arguments))
+        if name == "cat":
+            return (yield from self._cat(arguments))
+        if name in ("sleep", "yes"):
+            seconds = float(arguments[0]) if name == "sleep" else float("inf")
+            return (yield from self._wait(seconds, b"y\n" * 8192 if name == "yes" else b"", deadline))
+        yield TICK
+        if name == "exit":
+            return int(arguments[0]) if arguments else 0
+        return {"false": 1}.get(name, 0 if name in ("true", ":", "cd", "export", "mkdir") else 127)
+
+    def _echo(self, words: list[str]) -> Work[int]:
+        stream = Stream.STDERR if ">&2" in words else Stream.STDOUT
+        words = [word for word in words if word != ">&2"]
+        if ">" in words:
+            at = words.index(">")
+            self._write(words[at + 1], " ".join(words[:at]).encode() + b"\n")
+            yield TICK
+        else:
+            yield Chunk(stream, " ".join(words).encode() + b"\n")
+        return 0
+
+    def _write(self, path: str, data: bytes) -> None:
+        if path == "/proc/sysrq-trigger":
+            self._guest.crash()
+        else:
+            self._guest.files[path] = data
+
+    def _cat(self, names: list[str]) -> Work[int]:
+        for name in names:
+            if name not in self._guest.files:
+                yield Chunk(Stream.STDERR, f"cat: {name}: No such file or directory\n".encode())
+                return 1
+            yield Chunk(Stream.STDOUT, self._guest.files[name])
+        return 0
+
+    def _wait(self, seconds: float, saying: bytes, deadline: Deadline) -> Work[int]:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            deadline.check()
+            yield Chunk(Stream.STDOUT, saying) if saying else TICK
+            if not saying:
+                time.sleep(min(_TICK_S, left))
+        return 0

@@ -1,0 +1,7 @@
+"""Disk images for guests: what they are called, how they are built, where they are kept."""
+
+from runners.images.catalogue import Catalogue
+from runners.images.disk import overlay
+from runners.images.spec import Image, ImageSpec, Manifest
+
+__all__ = ["Catalogue", "Image", "ImageSpec", "Manifest", "overlay"]

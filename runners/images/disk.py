@@ -1,0 +1,109 @@
+"""Disks: an ext4 from a folder, and the overlay that a guest writes to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from farm.errors import ConfigError, FullError, HostError, ImageError
+from runners.deadline import Deadline
+from runners.guest import Work
+from runners.images.process import run
+from runners.images.spec import Image
+
+_MIB = 1024 * 1024
+_BLOCK = 4096
+_INODE = 256
+_BYTES_PER_INODE = 16384
+_SPARE_BLOCKS = 16 * _MIB // _BLOCK
+
+# Named one by one, so that every version of mke2fs makes the same disk, and one that the oldest guest's
+# kernel mounts. No journal: an overlay that was not unmounted is thrown away. `uninit_bg` and
+# `resize_inode` let the guest grow it without writing much.
+_FEATURES = (
+    "none,ext_attr,dir_index,filetype,extent,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize"
+    ",resize_inode,uninit_bg"
+)
+_UUID = "6661726d-0000-4000-8000-000000000000"  # the same in every image: its digest depends on content alone
+_FULL = "No space left on device"
+
+
+class Usage(NamedTuple):
+    """What a tree needs in an ext4: blocks of 4 KiB, and inodes."""
+
+    blocks: int
+    inodes: int
+
+
+def usage(tree: Path) -> Usage:
+    """What a tree needs; a file with several names is counted for each."""
+    blocks = inodes = 1
+    for folder, folders, names in os.walk(tree):
+        inodes += len(folders) + len(names)
+        blocks += len(folders)
+        for name in names:
+            blocks += -(-os.lstat(Path(folder, name)).st_size // _BLOCK)
+    return Usage(blocks, inodes)
+
+
+def disk_size_mib(need: Usage) -> int:
+    """The size of the smallest disk that takes a tree with a little room to spare."""
+    inode_blocks = need.inodes * _INODE // _BLOCK
+    for_content = (need.blocks + inode_blocks + _SPARE_BLOCKS) * 1.03 * _BLOCK
+    for_inodes = (need.inodes + 1024) * _BYTES_PER_INODE
+    return int(max(for_content, for_inodes) / _MIB) + 1
+
+
+def as_root(argv: Sequence[str]) -> tuple[str, ...]:
+    """A command line to which this user's files look as if they were root's: a user namespace, see unshare(1)."""
+    return tuple(argv) if os.geteuid() == 0 else ("unshare", "--map-root-user", *argv)
+
+
+def make_disk(tree: Path, disk: Path, *, created_s: int, deadline: Deadline) -> Work[int]:
+    """Make an ext4 disk from a tree; comes to its size in MiB.
+
+    `created_s` is the time that the file system says it was made (seconds since 1970).
+    Raises DeadlineError, FullError and ImageError.
+    """
+    size_mib = disk_size_mib(usage(tree))
+    argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(_BLOCK), "-I", str(_INODE), "-i", str(_BYTES_PER_INODE)]
+    argv += ["-O", _FEATURES, "-E", f"root_owner=0:0,nodiscard,hash_seed={_UUID}", "-U", _UUID, "-m", "0"]
+    argv += ["-d", str(tree), str(disk), f"{size_mib}M"]
+    ended = yield from run(as_root(argv), deadline=deadline, env={"E2FSPROGS_FAKE_TIME": str(created_s)})
+    if ended.status:
+        said = "\n".join(ended.lines)
+        kind = FullError if _FULL in said else ImageError
+        raise kind(f"cannot make the disk of an image: mke2fs ended with {ended.status}: {said}", hint=_mke2fs_hint())
+    return size_mib
+
+
+def _mke2fs_hint() -> str:
+    return "" if os.geteuid() == 0 else "without root it needs user namespaces: try `unshare --map-root-user true`"
+
+
+def overlay(image: Image, path: Path, disk_mib: int) -> None:
+    """Make the disk of one guest: a qcow2 over the image, which stays as it is; the guest grows its file system.
+
+    Raises ConfigError where `disk_mib` is smaller than the image's own disk, FullError, ImageError.
+    """
+    least = image.manifest.disk_mib
+    if disk_mib < least:
+        raise ConfigError(
+            f"cannot make a disk of {disk_mib} MiB: the image {image.manifest.name}/{image.manifest.arch} needs {least} MiB",
+            hint=f"set guest.disk to {least + 256}M or more",
+        )
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(image.disk.absolute()), "-F", "raw", str(path)]
+    try:
+        subprocess.run([*argv, f"{disk_mib}M"], check=True, capture_output=True, text=True, timeout=60)
+    except subprocess.CalledProcessError as error:
+        raise _overlay_error(path, error.stderr.strip()) from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _overlay_error(path, str(error)) from error
+
+
+def _overlay_error(path: Path, cause: str) -> HostError:
+    kind = FullError if _FULL in cause else ImageError
+    return kind(f"cannot make the overlay {path}: {cause}")

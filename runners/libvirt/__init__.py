@@ -1,0 +1,1 @@
+"""Guests through libvirt: one lifecycle, and a table of the hypervisors' differences."""

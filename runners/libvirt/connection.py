@@ -1,0 +1,102 @@
+"""libvirt's QEMU driver inside this process (`qemu:///embed`), and the mapping of libvirt's errors.
+
+The driver is opened once in a process, on a root folder of its own; the ledger lists the root, so
+everything in it, running guests included, is destroyed when the process is gone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import libvirt
+
+from farm.errors import FullError, HypervisorError
+from runners.ledger import Entry, Ledger
+from runners.reaper import destroy_root, ensure_reaper
+
+_CONFIG = """\
+stdio_handler = "file"
+"""
+_CONFIG_AS_ROOT = """\
+security_driver = "none"
+user = "root"
+group = "root"
+remember_owner = 0
+namespaces = []
+cgroup_controllers = []
+"""
+
+
+class Embedded:
+    """An open driver: `connection`, and `root`, under which all its files lie."""
+
+    def __init__(self, runtime: Path, cache: Path) -> None:
+        self.ledger = Ledger(runtime)
+        self.root = runtime / secrets.token_hex(4)
+        self._entry = Entry("libvirt-root", str(self.root))
+        self.ledger.add(self._entry)
+        ensure_reaper(runtime)
+        self._furnish(cache / "libvirt")
+        _run_event_loop()
+        with hypervisor_errors("open the embedded hypervisor"):
+            self.connection = libvirt.open(f"qemu:///embed?root={self.root}")
+            self.version = _version_text(self.connection.getVersion())
+
+    def close(self) -> None:
+        """Destroy what is left of every guest, and the root."""
+        with contextlib.suppress(libvirt.libvirtError):
+            self.connection.close()
+        destroy_root(str(self.root))
+        self.ledger.drop(self._entry)
+        self.ledger.close()
+
+    def _furnish(self, shared_cache: Path) -> None:
+        (self.root / "etc").mkdir(parents=True, mode=0o700)
+        (self.root / "etc/qemu.conf").write_text(_CONFIG + (_CONFIG_AS_ROOT if os.geteuid() == 0 else ""))
+        # What libvirt finds out about each QEMU binary (4 s of work) is shared by all roots; it checks
+        # itself whether an entry is still true, and replaces its files atomically.
+        shared_cache.mkdir(parents=True, exist_ok=True)
+        (self.root / "cache").symlink_to(shared_cache)
+
+
+@functools.cache
+def embedded(runtime: Path, cache: Path) -> Embedded:
+    """This process' driver, opened when it is first asked for and closed when the process ends."""
+    opened = Embedded(runtime, cache)
+    atexit.register(opened.close)
+    return opened
+
+
+@contextlib.contextmanager
+def hypervisor_errors(what: str) -> Iterator[None]:
+    """Turn libvirt's errors into "cannot <what>: <libvirt's own words>"."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        cause = str(error).removeprefix("internal error: ")
+        kind = FullError if "No space left on device" in cause else HypervisorError
+        raise kind(f"cannot {what}: {cause}", hint="run `farm doctor` to see what the hypervisor can do") from error
+
+
+@functools.cache
+def _run_event_loop() -> None:
+    # Must be registered before the driver is opened, which waits for events of its own QEMU.
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    libvirt.virEventRegisterDefaultImpl()
+    threading.Thread(target=_dispatch, name="libvirt-events", daemon=True).start()
+
+
+def _dispatch() -> None:
+    while True:
+        libvirt.virEventRunDefaultImpl()
+
+
+def _version_text(number: int) -> str:
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"

@@ -1,0 +1,140 @@
+"""The libvirt domain of a guest. Pure: a specification in, XML out (https://libvirt.org/formatdomain.html)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from runners.libvirt.hypervisors import Hypervisor
+from runners.machines import Machine
+
+FARM_NS = "urn:validation-farm:guest:1"
+_QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
+_NETWORK_DEVICES = {
+    # A fixed place on the root bus, after all that libvirt puts there itself; no option ROM for PXE.
+    "pci": "virtio-net-pci,netdev=farm,bus=pcie.0,addr=0x1e,romfile=",
+    "ccw": "virtio-net-ccw,netdev=farm",
+}
+_CONSOLES = {"pci": "serial", "ccw": "sclp"}
+_NETWORKS = {"isolated": ",restrict=on", "open": ""}
+
+ET.register_namespace("farm", FARM_NS)
+ET.register_namespace("qemu", _QEMU_NS)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A virtio disk; the first is /dev/vda."""
+
+    path: Path
+    format: str
+    """`qcow2` or `raw`."""
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What is booted directly."""
+
+    kernel: Path
+    initrd: Path
+    cmdline: str
+
+
+@dataclass(frozen=True)
+class DomainSpec:
+    """A guest as libvirt is to make it."""
+
+    name: str
+    uuid: str
+    owner: str
+    """Who made it, and for what: kept in the domain's metadata."""
+    hypervisor: Hypervisor
+    machine: Machine
+    vcpus: int
+    memory_mib: int
+    console: Path
+    """A file that gets everything the guest's console says."""
+    kernel: Kernel | None = None
+    """None: whatever the firmware finds."""
+    disks: tuple[Disk, ...] = ()
+    network: str = ""
+    """`isolated` or `open`, with a port of the host's loopback forwarded to SSH; empty: none."""
+
+
+def domain_xml(spec: DomainSpec) -> str:
+    """The XML of a domain that ends, rather than restarts, whatever happens in it."""
+    domain = ET.Element("domain", type=spec.hypervisor.domain_type)
+    _add(domain, "name", spec.name)
+    _add(domain, "uuid", spec.uuid)
+    _add(_add(domain, "metadata"), f"{{{FARM_NS}}}guest", owner=spec.owner)
+    _add(domain, "memory", str(spec.memory_mib), unit="MiB")
+    _add(domain, "vcpu", str(spec.vcpus))
+    _add_boot(domain, spec)
+    if spec.machine.is_pc:
+        _add(_add(domain, "features"), "acpi")
+    _add_cpu(domain, spec)
+    _add(domain, "clock", offset="utc")
+    for event in ("on_poweroff", "on_reboot", "on_crash"):
+        _add(domain, event, "destroy")
+    _add_devices(domain, spec)
+    if spec.network:
+        _add_network(domain, spec)
+    ET.indent(domain)
+    return ET.tostring(domain, encoding="unicode")
+
+
+def _add_boot(domain: ET.Element, spec: DomainSpec) -> None:
+    boot = _add(domain, "os")
+    _add(boot, "type", "hvm", arch=spec.machine.qemu_arch, machine=spec.machine.machine_type)
+    if spec.kernel:
+        _add(boot, "kernel", str(spec.kernel.kernel))
+        _add(boot, "initrd", str(spec.kernel.initrd))
+        _add(boot, "cmdline", spec.kernel.cmdline)
+    elif spec.machine.is_pc:
+        _add(boot, "bios", useserial="yes")
+
+
+def _add_cpu(domain: ET.Element, spec: DomainSpec) -> None:
+    model = spec.hypervisor.cpu or spec.machine.cpu
+    modes = {"max": "maximum", "host-passthrough": "host-passthrough"}
+    if model in modes:
+        _add(domain, "cpu", mode=modes[model])
+    else:
+        _add(_add(domain, "cpu", mode="custom", match="exact"), "model", model, fallback="forbid")
+
+
+def _add_devices(domain: ET.Element, spec: DomainSpec) -> None:
+    devices = _add(domain, "devices")
+    _add(devices, "emulator", f"/usr/bin/qemu-system-{spec.machine.qemu_arch}")
+    for number, disk in enumerate(spec.disks):
+        element = _add(devices, "disk", type="file", device="disk")
+        # The disk dies with the guest, so nothing needs to reach the platter. `stop`: a full host halts
+        # the guest instead of showing it an I/O error that would look like its own.
+        _add(element, "driver", name="qemu", type=disk.format, cache="unsafe", error_policy="stop")
+        _add(element, "source", file=str(disk.path))
+        _add(element, "target", dev=f"vd{chr(ord('a') + number)}", bus="virtio")
+        if disk.read_only:
+            _add(element, "readonly")
+    if spec.machine.transport == "pci":
+        _add(devices, "controller", type="usb", model="none")
+    console = _add(devices, "console", type="file")
+    _add(console, "source", path=str(spec.console))
+    _add(console, "target", type=_CONSOLES[spec.machine.transport])
+    _add(_add(devices, "rng", model="virtio"), "backend", "/dev/urandom", model="random")
+    _add(devices, "memballoon", model="none")
+
+
+def _add_network(domain: ET.Element, spec: DomainSpec) -> None:
+    # Port 0 lets QEMU choose, and the monitor tells which: nobody can take it in between.
+    netdev = f"user,id=farm,hostfwd=tcp:127.0.0.1:0-:22{_NETWORKS[spec.network]}"
+    commandline = _add(domain, f"{{{_QEMU_NS}}}commandline")
+    for value in ("-netdev", netdev, "-device", _NETWORK_DEVICES[spec.machine.transport]):
+        _add(commandline, f"{{{_QEMU_NS}}}arg", value=value)
+
+
+def _add(parent: ET.Element, tag: str, text: str | None = None, **attributes: str) -> ET.Element:
+    element = ET.SubElement(parent, tag, attributes)
+    element.text = text
+    return element

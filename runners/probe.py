@@ -1,0 +1,161 @@
+"""Finding out what this host can run, by running it.
+
+A device node proves nothing: a `/dev/kvm` may open, even make a virtual machine, and still be unable to
+run a guest. So each hypervisor has to start a machine of each architecture that has no disk, and has
+passed when the machine's firmware is heard on the console.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import libvirt
+
+from farm.config import Settings
+from farm.errors import FarmError, HypervisorError
+from farm.model import Host, Offer
+from runners.libvirt.backend import kill_domain
+from runners.libvirt.connection import Embedded, embedded, hypervisor_errors
+from runners.libvirt.hypervisors import FASTEST_FIRST, Hypervisor, native_arch
+from runners.libvirt.xml import DomainSpec, domain_xml
+from runners.machines import MACHINES, Machine
+
+_PROBE_S = 20.0
+_POLL_S = 0.05
+_PROBE_MEMORY_MIB = 256
+_KEPT_FOR_HOST_MIB = 2048
+
+
+def local_host(settings: Settings) -> Host:
+    """This host, probed; what was found out before is used while the machine and QEMU are the same."""
+    remembered = _remembered(settings)
+    if remembered.exists():
+        return Host.model_validate_json(remembered.read_text())
+    host = probe_host(settings)
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    temporary = remembered.with_suffix(f".{os.getpid()}")
+    temporary.write_text(host.model_dump_json(indent=2))
+    temporary.rename(remembered)
+    return host
+
+
+def known_host(settings: Settings) -> Host:
+    """This host without running anything: as it was probed before, else by which programs are there."""
+    remembered = _remembered(settings)
+    if remembered.exists():
+        return Host.model_validate_json(remembered.read_text())
+    return _host((_looked_at(hypervisor, machine) for hypervisor, machine in _candidates()), probed=False)
+
+
+def probe_host(settings: Settings) -> Host:
+    """This host, by running a machine of every kind."""
+    try:
+        driver = embedded(settings.runtime, settings.cache)
+    except HypervisorError as error:
+        offers = (_offer(hypervisor, machine, problem=error.message) for hypervisor, machine in _candidates())
+        return _host(offers, probed=True)
+    return _host((_probed(driver, hypervisor, machine) for hypervisor, machine in _candidates()), probed=True)
+
+
+def _candidates() -> Iterator[tuple[Hypervisor, Machine]]:
+    for hypervisor in FASTEST_FIRST:
+        for machine in MACHINES.values():
+            if hypervisor.any_arch or machine.arch == native_arch():
+                yield hypervisor, machine
+
+
+def _host(offers: Iterable[Offer], *, probed: bool) -> Host:
+    memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024 // 1024
+    return Host(
+        name=os.uname().nodename,
+        uri="qemu:///embed",
+        vcpus=len(os.sched_getaffinity(0)),
+        memory_mib=max(512, memory_mib - _KEPT_FOR_HOST_MIB),
+        offers=tuple(offers),
+        probed=probed,
+    )
+
+
+def _offer(hypervisor: Hypervisor, machine: Machine, *, version: str = "", problem: str = "") -> Offer:
+    return Offer(
+        hypervisor=hypervisor.name,
+        arch=machine.arch,
+        emulated=hypervisor.emulated,
+        version=version,
+        problem=problem,
+    )
+
+
+def _looked_at(hypervisor: Hypervisor, machine: Machine) -> Offer:
+    """What can be said without running anything."""
+    problem = ""
+    if not shutil.which(f"qemu-system-{machine.qemu_arch}"):
+        problem = f"there is no qemu-system-{machine.qemu_arch}"
+    elif hypervisor.node and not os.access(hypervisor.node, os.R_OK | os.W_OK):
+        problem = f"{hypervisor.node} cannot be opened"
+    return _offer(hypervisor, machine, problem=problem)
+
+
+def _probed(driver: Embedded, hypervisor: Hypervisor, machine: Machine) -> Offer:
+    offer = _looked_at(hypervisor, machine)
+    if not offer.problem:
+        try:
+            _hear_firmware(driver, hypervisor, machine)
+        except FarmError as error:
+            return _offer(hypervisor, machine, version=driver.version, problem=error.message)
+    return offer.model_copy(update={"version": driver.version})
+
+
+def _hear_firmware(driver: Embedded, hypervisor: Hypervisor, machine: Machine) -> None:
+    """Start a machine that has nothing to boot; return when its firmware has spoken."""
+    console = driver.root / f"probe-{hypervisor.name}-{machine.arch}.log"
+    spec = DomainSpec(
+        name=f"farm-probe-{machine.arch}",
+        uuid=str(uuid.uuid4()),
+        owner=f"{os.uname().nodename}:{driver.ledger.path.stem}:probe",
+        hypervisor=hypervisor,
+        machine=machine,
+        vcpus=1,
+        memory_mib=_PROBE_MEMORY_MIB,
+        console=console,
+    )
+    with hypervisor_errors(f"run a guest with {hypervisor.name}"):
+        domain = driver.connection.createXML(domain_xml(spec), 0)
+    try:
+        _wait_for(machine.firmware_text, console, domain, hypervisor)
+    finally:
+        kill_domain(domain)
+        console.unlink(missing_ok=True)
+
+
+def _wait_for(text: str, console: Path, domain: libvirt.virDomain, hypervisor: Hypervisor) -> None:
+    until = time.monotonic() + _PROBE_S
+    while time.monotonic() < until:
+        if text.encode() in console.read_bytes():
+            return
+        if not _runs(domain):
+            raise HypervisorError(f"{hypervisor.node or hypervisor.name} is there, but a guest in it dies at once")
+        time.sleep(_POLL_S)
+    raise HypervisorError(f"a guest was started, but nothing was heard of its firmware for {_PROBE_S:g} s")
+
+
+def _runs(domain: libvirt.virDomain) -> bool:
+    try:
+        return bool(domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING)
+    except libvirt.libvirtError:
+        return False
+
+
+def _remembered(settings: Settings) -> Path:
+    """Where the findings are kept: named after all that could change them."""
+    programs = sorted(Path("/usr/bin").glob("qemu-system-*"))
+    facts = [Path("/proc/sys/kernel/random/boot_id").read_text(), os.uname().release, str(os.geteuid()), *MACHINES]
+    facts += [f"{program} {program.stat().st_mtime_ns}" for program in programs]
+    facts += [str(len(os.sched_getaffinity(0)))]
+    return settings.cache / "hosts" / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.json"

@@ -1,0 +1,176 @@
+"""A simulated executor drives `reconcile` through any order of endings, losses, cancels and restarts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from farm import verdict
+from farm.lifecycle import (
+    AttemptState,
+    Cancel,
+    CellState,
+    Command,
+    Conclude,
+    Expire,
+    Finish,
+    RunState,
+    Start,
+    reconcile,
+)
+from farm.model import Blame, Outcome, State, Verdict
+
+OUTCOMES = st.sampled_from(
+    [
+        Outcome(verdict=Verdict.PASSED),
+        Outcome(verdict=Verdict.FAILED, blame=Blame.TEST),
+        Outcome(verdict=Verdict.ERROR, blame=Blame.INFRA),
+        Outcome(verdict=Verdict.ERROR, blame=Blame.INFRA, retry=True),
+    ]
+)
+CELLS = st.lists(
+    st.builds(lambda may, problem: (may, problem), st.booleans(), st.sampled_from(["", "", "no host"])), max_size=5
+)
+
+
+class Farm(RuleBasedStateMachine):
+    """What the store and the executor would be, in memory; each command is carried out as soon as it is given."""
+
+    @initialize(
+        cells=CELLS,
+        fail_fast=st.booleans(),
+        max_parallel=st.none() | st.integers(1, 3),
+        retries=st.integers(0, 2),
+        capacity=st.integers(1, 4),
+    )
+    def submit(
+        self,
+        cells: list[tuple[bool, str]],
+        fail_fast: bool,
+        max_parallel: int | None,
+        retries: int,
+        capacity: int,
+    ) -> None:
+        self.now = datetime(2026, 1, 2, tzinfo=UTC)
+        self.capacity = capacity
+        self.alive: set[tuple[str, int]] = set()
+        self.asked: list[tuple[str, int]] = []
+        self.concluded: list[str] = []
+        self.run = RunState(
+            tuple(CellState(f"c{number}", may_fail=may, problem=why) for number, (may, why) in enumerate(cells)),
+            fail_fast=fail_fast,
+            max_parallel=max_parallel,
+            retries_infra=retries,
+            lease_s=60,
+        )
+
+    @rule()
+    def tick(self) -> None:
+        for command in reconcile(self.run, capacity=self.capacity, now=self.now):
+            self._apply(command)
+
+    @rule()
+    def ticking_twice_asks_for_nothing_twice(self) -> None:
+        self.tick()
+        before = len(self.asked)
+        again = reconcile(self.run, capacity=self.capacity, now=self.now)
+        assert not [command for command in again if isinstance(command, Cancel)]
+        assert len(self.asked) == before
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data(), outcome=OUTCOMES)
+    def an_attempt_ends(self, data: st.DataObject, outcome: Outcome) -> None:
+        cell, number = data.draw(st.sampled_from(sorted(self.alive)))
+        self._end(cell, number, outcome)
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def a_worker_dies_in_silence(self, data: st.DataObject) -> None:
+        self.alive.discard(data.draw(st.sampled_from(sorted(self.alive))))
+
+    @rule(seconds=st.integers(1, 100))
+    def time_passes_and_the_living_beat(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+        for cell, number in self.alive:
+            self._change(cell, number, seen=self.now)
+
+    @rule()
+    def somebody_cancels(self) -> None:
+        self.run = replace(self.run, cancel_requested=True)
+
+    @rule()
+    def the_controller_restarts_and_its_workers_are_gone(self) -> None:
+        self.alive.clear()
+
+    @invariant()
+    def no_more_run_than_may(self) -> None:
+        running = sum(1 for cell in self.run.cells if cell.running)
+        assert running <= min(self.capacity, self.run.max_parallel or self.capacity)
+
+    def teardown(self) -> None:
+        """Let every attempt fall silent: the run has to come to its end by itself."""
+        if not hasattr(self, "run"):
+            return
+        for _ in range(3 * 5 + 5):
+            self.the_controller_restarts_and_its_workers_are_gone()
+            self.now += timedelta(seconds=61)
+            self.tick()
+        self.tick()
+        assert self.run.state is State.FINISHED
+        assert sorted(self.concluded) == sorted(cell.id for cell in self.run.cells)
+        assert reconcile(self.run, capacity=self.capacity, now=self.now) == ()
+
+    def _apply(self, command: Command) -> None:
+        match command:
+            case Start(cell, number):
+                self._start(cell, number)
+            case Cancel(cell, number, reason):
+                assert reason
+                assert (cell, number) not in self.asked
+                self.asked.append((cell, number))
+                self._change(cell, number, cancel_asked=True)
+            case Expire(cell, number):
+                assert (cell, number) not in self.alive
+                self._end(cell, number, verdict.lost_attempt())
+            case Conclude(cell, outcome):
+                assert not self._cell(cell).running
+                self.concluded.append(cell)
+                self._put(replace(self._cell(cell), state=State.FINISHED, outcome=outcome))
+            case Finish():
+                assert all(cell.outcome for cell in self.run.cells)
+                self.run = replace(self.run, state=State.FINISHED)
+
+    def _start(self, cell_id: str, number: int) -> None:
+        cell = self._cell(cell_id)
+        assert not self.run.cancel_requested
+        assert cell.state is not State.FINISHED
+        assert not cell.problem
+        assert not cell.running
+        assert number == len(cell.attempts) + 1 <= self.run.retries_infra + 1
+        attempt = AttemptState(number, State.RUNNING, self.now)
+        self._put(replace(cell, state=State.RUNNING, attempts=(*cell.attempts, attempt)))
+        self.alive.add((cell_id, number))
+
+    def _end(self, cell: str, number: int, outcome: Outcome) -> None:
+        self.alive.discard((cell, number))
+        self._change(cell, number, state=State.FINISHED, outcome=outcome)
+
+    def _cell(self, cell_id: str) -> CellState:
+        return next(cell for cell in self.run.cells if cell.id == cell_id)
+
+    def _change(self, cell_id: str, number: int, **changes: object) -> None:
+        cell = self._cell(cell_id)
+        *before, last = cell.attempts
+        assert last.number == number
+        self._put(replace(cell, attempts=(*before, replace(last, **changes))))  # type: ignore[arg-type]
+
+    def _put(self, cell: CellState) -> None:
+        self.run = replace(self.run, cells=tuple(cell if old.id == cell.id else old for old in self.run.cells))
+
+
+Farm.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestFarm = Farm.TestCase
