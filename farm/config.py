@@ -24,6 +24,9 @@ class Settings(Model):
     mirror: str = ""
     """FARM_MIRROR: the Debian mirror for images; empty: the one of the machine's own apt sources."""
 
+    session: str = ""
+    """FARM_SESSION: set by a local run for its workers, so that it can wait for what they leave."""
+
     @property
     def database(self) -> str:
         """SQLAlchemy's URL of the store."""
@@ -48,4 +51,5 @@ def load_settings(environ: dict[str, str] | None = None) -> Settings:
         state=Path(env.get("FARM_STATE") or platformdirs.user_state_path("farm")).absolute(),
         runtime=runtime,
         mirror=env.get("FARM_MIRROR", ""),
+        session=env.get("FARM_SESSION", ""),
     )

@@ -44,6 +44,8 @@ class Controller:
         self._cancels: set[asyncio.Task[None]] = set()
         self._reasons: dict[AttemptKey, str] = {}
         self._wake = asyncio.Event()
+        self._broken: BaseException | None = None
+        """What a defect, or a store that fails, has raised while an attempt was followed."""
 
     async def execute(self, run_id: str) -> RunRecord:
         """Take a run to its end; returns it as the store has it then."""
@@ -57,6 +59,8 @@ class Controller:
                 self._obey(run, command, was_cancelled=state.cancel_requested)
             if not commands:
                 await self._next_change()
+            if self._broken:
+                raise self._broken
         await asyncio.gather(*self._attempts.values(), *self._cancels)
         return self._store.run(run_id)
 
@@ -86,7 +90,13 @@ class Controller:
         self._store.start_attempt(key, now=_now())
         task = asyncio.create_task(self._attempt(run, key), name=str(key))
         self._attempts[key] = task
-        task.add_done_callback(lambda _: (self._attempts.pop(key, None), self._wake.set()))
+        task.add_done_callback(lambda _: self._ended(key))
+
+    def _ended(self, key: AttemptKey) -> None:
+        task = self._attempts.pop(key)
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()):
+            self._broken = self._broken or error
 
     def _cancel(self, key: AttemptKey, reason: str) -> None:
         self._reasons[key] = reason

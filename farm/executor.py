@@ -38,8 +38,8 @@ class AttemptCancelledError(FarmError):
 class RayExecutor:
     """Runs attempts on a local Ray made for the occasion, or on a cluster."""
 
-    def __init__(self, *, session: Path, address: str | None = None, host: Host | None = None) -> None:
-        """`session` is a folder for a local Ray's files; `host` is what it offers."""
+    def __init__(self, *, address: str | None = None, session: Path | None = None, host: Host | None = None) -> None:
+        """Either the address of a cluster, or a folder for a local Ray's files and the host that it stands for."""
         self._session = session
         self._address = address
         self._host = host
@@ -112,8 +112,8 @@ class RayExecutor:
             ray.shutdown()
 
     def _local(self) -> dict[str, Any]:
-        if self._host is None:
-            raise ConfigError("cannot start a local Ray: there is no host", hint="run `farm doctor`")
+        if self._host is None or self._session is None:
+            raise ConfigError("cannot start a local Ray: it has no host and no folder", hint="give --ray-address")
         return {
             "num_cpus": self._host.vcpus,
             "resources": {MEMORY: self._host.memory_mib},

@@ -48,7 +48,7 @@ _NAMED_FAILURES = 10
 Events = Generator[Event, None, None]
 
 
-def run_attempt(order: Order, source: bytes, load: Callable[[str], Backend] = load_backend) -> Iterator[Event]:
+def run_attempt(order: Order, source: bytes, load: Callable[[str], Backend] = load_backend) -> Events:
     """Run the phases of an order in a fresh guest; `source` is an uncompressed tar of the program.
 
     The last event is AttemptEnded, with the evidence for a verdict. A KeyboardInterrupt (a cancel) at

@@ -31,9 +31,10 @@ class Entry(NamedTuple):
 class Ledger:
     """This process' own ledger; close it when all is destroyed."""
 
-    def __init__(self, runtime: Path) -> None:
+    def __init__(self, runtime: Path, session: str = "") -> None:
+        """`session` becomes part of the name: `runners.session` waits for the ledgers of its own."""
         folder = private_folder(private_folder(runtime) / "ledger")
-        self.path = folder / f"{os.getpid()}-{secrets.token_hex(4)}.jsonl"
+        self.path = folder / f"{session or 'alone'}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
         # The name appears only once the lock is held: nobody may take it for a dead owner's.
         hidden = self.path.with_suffix(".new")
         self._file = hidden.open("a", encoding="utf-8")

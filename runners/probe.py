@@ -37,11 +37,16 @@ def local_host(settings: Settings) -> Host:
     remembered = _remembered(settings)
     if remembered.exists():
         return Host.model_validate_json(remembered.read_text())
-    host = probe_host(settings)
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    temporary = remembered.with_suffix(f".{os.getpid()}")
+    return remember(settings, probe_host(settings))
+
+
+def remember(settings: Settings, host: Host) -> Host:
+    """Keep what was found out, for `local_host` and `known_host`."""
+    path = _remembered(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}")
     temporary.write_text(host.model_dump_json(indent=2))
-    temporary.rename(remembered)
+    temporary.rename(path)
     return host
 
 
@@ -56,7 +61,7 @@ def known_host(settings: Settings) -> Host:
 def probe_host(settings: Settings) -> Host:
     """This host, by running a machine of every kind."""
     try:
-        driver = embedded(settings.runtime, settings.cache)
+        driver = embedded(settings)
     except HypervisorError as error:
         offers = (_offer(hypervisor, machine, problem=error.message) for hypervisor, machine in _candidates())
         return _host(offers, probed=True)

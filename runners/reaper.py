@@ -34,9 +34,8 @@ class Orphan(NamedTuple):
 
 def ensure_reaper(runtime: Path) -> None:
     """Start the reaper of a runtime folder unless it runs; call it after making a ledger."""
-    with (private_folder(runtime) / "reaper.lock").open("a") as lock:
-        if not _try_lock(lock.fileno()):
-            return
+    if is_running(runtime):
+        return
     # A session of its own and no parent: Ray kills the children of its workers.
     with (runtime / "reaper.log").open("ab") as log:
         subprocess.run(
@@ -47,6 +46,12 @@ def ensure_reaper(runtime: Path) -> None:
             cwd="/",
             check=True,
         )
+
+
+def is_running(runtime: Path) -> bool:
+    """Whether a reaper looks after this runtime folder."""
+    with (private_folder(runtime) / "reaper.lock").open("a") as lock:
+        return not _try_lock(lock.fileno())
 
 
 def orphans(runtime: Path) -> tuple[Orphan, ...]:
@@ -72,9 +77,9 @@ def sweep(runtime: Path) -> tuple[Orphan, ...]:
     return tuple(destroyed)
 
 
-def owners(runtime: Path) -> int:
-    """How many ledgers there are, of living and dead owners."""
-    return len(_ledgers(runtime))
+def owners(runtime: Path, session: str) -> int:
+    """How many ledgers of a session there are, of living and dead owners."""
+    return sum(path.name.startswith(f"{session}-") for path in _ledgers(runtime))
 
 
 def destroy_root(value: str) -> None:

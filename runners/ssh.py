@@ -35,6 +35,8 @@ _ALGORITHMS = {
     "digests": ("hmac-sha2-256",),
     "key_types": ("ssh-ed25519",),
 }
+_NO_STATUS = -1
+_KILLED = 137
 _FAILURES = (paramiko.SSHException, OSError, EOFError)
 
 
@@ -72,9 +74,11 @@ class SshShell:
         return channel
 
     def _status(self, channel: paramiko.Channel) -> int:
-        if not channel.exit_status_ready():
+        status = int(channel.recv_exit_status()) if channel.exit_status_ready() else _NO_STATUS
+        if status == _NO_STATUS and not self._transport.is_active():
             raise LostError("cannot finish the command: the connection to the guest went away")
-        return int(channel.recv_exit_status())
+        # paramiko does not read `exit-signal` (RFC 4254, 6.10): a shell that was killed has no number.
+        return _KILLED if status == _NO_STATUS else status
 
 
 def connect(host: str, port: int, *, client: KeyPair, server: KeyPair, deadline: Deadline) -> Work[SshShell]:

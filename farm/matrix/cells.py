@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from farm.errors import MatrixError, Problem
-from farm.matrix.combine import Combination, Expanded, Item, expand, matches
+from farm.matrix.combine import Combination, Expanded, Index, Item, expand
 from farm.matrix.near import did_you_mean
 from farm.matrix.tree import Path
 from farm.model import STANDARD_AXES, Cell, Excluded, Expansion, Matrix, Scalar, scalar_text
@@ -28,21 +28,24 @@ class At(Protocol):
         """A problem at the value of a path, or at its key."""
 
 
-def nowhere(_path: Path, what: str, *, key: bool = False) -> Problem:  # noqa: ARG001 - a Protocol's own signature
+class _Nowhere:
     """For a matrix without a file: every problem is at its beginning."""
-    return Problem("matrix", 1, 1, what)
+
+    def __call__(self, path: Path, what: str, *, key: bool = False) -> Problem:  # noqa: ARG002 - a Protocol's own
+        return Problem("matrix", 1, 1, what)
 
 
-def expansion(matrix: Matrix, at: At = nowhere) -> Expansion:
+def expansion(matrix: Matrix, at: At = _Nowhere()) -> Expansion:
     """The cells of a matrix. `at` gives positions (`document.at`). Raises MatrixError with all that is wrong."""
     _refuse(_too_many(matrix, at))
     expanded = expand(matrix.axes, matrix.exclude, matrix.include)
     ids = [cell_id(c.values, matrix.axes if c.include is None else c.values) for c in expanded.combinations]
     _refuse([*_unknown_names(matrix, at), *_wrong_cells(matrix, expanded, ids, at)])
+    may_fail = _may_fail(matrix, expanded.combinations)
     return Expansion(
         cells=tuple(
-            Cell(id=name, values=c.values, may_fail=_may_fail(matrix, c.values))
-            for name, c in zip(ids, expanded.combinations, strict=True)
+            Cell(id=name, values=combination.values, may_fail=number in may_fail)
+            for number, (name, combination) in enumerate(zip(ids, expanded.combinations, strict=True))
         ),
         excluded=tuple(
             Excluded(id=cell_id(gone.values, matrix.axes), reason=_entry("exclude", gone.exclude, matrix.exclude))
@@ -85,11 +88,9 @@ def _too_many(matrix: Matrix, at: At) -> Iterator[Problem]:
     combinations = math.prod(map(len, matrix.axes.values()))
     if combinations > MAX_COMBINATIONS:
         yield at(("axes",), f"the axes make {combinations} combinations; a run has at most {MAX_CELLS} cells", key=True)
-    for index, item in enumerate(matrix.include):
-        additions = math.prod(len(listed(value)) for value in item.values())
-        if additions > MAX_CELLS:
-            what = f"its lists stand for {additions} combinations; a run has at most {MAX_CELLS} cells"
-            yield at(("include", index), what)
+    additions = sum(math.prod(len(listed(value)) for value in item.values()) for item in matrix.include)
+    if additions > MAX_CELLS:
+        yield at(("include",), f"these stand for {additions} entries; a run has at most {MAX_CELLS} cells", key=True)
 
 
 def _unknown_names(matrix: Matrix, at: At) -> Iterator[Problem]:
@@ -142,9 +143,13 @@ def _origin(include: int | None) -> str:
     return "the axes" if include is None else f"include {include + 1}"
 
 
-def _may_fail(matrix: Matrix, values: Mapping[str, Scalar]) -> bool:
+def _may_fail(matrix: Matrix, combinations: tuple[Combination, ...]) -> frozenset[int]:
+    """The numbers of the combinations that `continue-on-error` allows to fail."""
     allowed = matrix.continue_on_error
-    return allowed if isinstance(allowed, bool) else any(matches(values, item) for item in allowed)
+    if isinstance(allowed, bool):
+        return frozenset(range(len(combinations))) if allowed else frozenset()
+    index = Index([combination.values for combination in combinations])
+    return frozenset().union(*map(index.find, allowed))
 
 
 def _warnings(matrix: Matrix, expanded: Expanded, at: At) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ your jobs"). Beyond it, a list as a value in exclude or include stands for each 
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -58,6 +59,24 @@ class Expanded(NamedTuple):
     readded: tuple[Readded, ...]
 
 
+class Index:
+    """Finds combinations by their values, at the cost of what is found: files are not to be trusted."""
+
+    def __init__(self, combinations: Sequence[Mapping[str, Scalar]]) -> None:
+        self._all = frozenset(range(len(combinations)))
+        self._having: dict[tuple[str, str], set[int]] = defaultdict(set)
+        for number, values in enumerate(combinations):
+            for name, value in values.items():
+                self._having[name, value_key(value)].add(number)
+
+    def find(self, item: Item) -> frozenset[int]:
+        """The numbers of those that have all that an item names; of a list, one value is enough."""
+        return self._all.intersection(*(self._any(name, listed(values)) for name, values in item.items()))
+
+    def _any(self, name: str, values: tuple[Scalar, ...]) -> set[int]:
+        return set().union(*(self._having.get((name, value_key(value)), ()) for value in values))
+
+
 def expand(axes: Axes, exclude: Sequence[Item] = (), include: Sequence[Item] = ()) -> Expanded:
     """All combinations of the axes without the excluded ones, then the includes in their order.
 
@@ -65,26 +84,25 @@ def expand(axes: Axes, exclude: Sequence[Item] = (), include: Sequence[Item] = (
     earlier include added may be overwritten. One that fits nowhere is a new combination, which no later
     include extends.
     """
-    kept, dropped = _split(axes, exclude)
+    product = list(_product(axes))
+    index = Index(product)
+    by = {number: entry for entry, item in reversed(list(enumerate(exclude))) for number in index.find(item)}
     made: list[Combination] = []
-    for index, item in enumerate(include):
+    readded: list[Readded] = []
+    extended = [dict(values) for values in product]
+    for entry, item in enumerate(include):
         for addition in alternatives(item):
-            if not _extend(kept, addition, axes):
-                made.append(Combination(addition, index))
-    readded = (
-        Readded(new.include, gone)
-        for new in made
-        for gone in dropped
-        if new.include is not None and matches(new.values, gone.values)
-    )
-    return Expanded((*map(Combination, kept), *made), tuple(dropped), tuple(_idle(axes, exclude)), tuple(readded))
-
-
-def matches(values: Mapping[str, Scalar], item: Item) -> bool:
-    """Whether values have all that an item names; of a list, one is enough."""
-    return all(
-        name in values and value_key(values[name]) in map(value_key, listed(wanted)) for name, wanted in item.items()
-    )
+            wanted = {name: value for name, value in addition.items() if name in axes}
+            fits = index.find(wanted)
+            for number in fits - by.keys():
+                extended[number].update((name, value) for name, value in addition.items() if name not in axes)
+            if fits <= by.keys():
+                made.append(Combination(addition, entry))
+                brought_back = fits if len(wanted) == len(axes) else frozenset()
+                readded += [Readded(entry, Dropped(product[number], by[number])) for number in brought_back]
+    kept = [Combination(values) for number, values in enumerate(extended) if number not in by]
+    dropped = tuple(Dropped(product[number], by[number]) for number in sorted(by))
+    return Expanded((*kept, *made), dropped, tuple(_idle(axes, exclude)), tuple(readded))
 
 
 def alternatives(item: Item) -> Iterator[dict[str, Scalar]]:
@@ -93,35 +111,14 @@ def alternatives(item: Item) -> Iterator[dict[str, Scalar]]:
         yield dict(zip(item, values, strict=True))
 
 
-def _split(axes: Axes, exclude: Sequence[Item]) -> tuple[list[dict[str, Scalar]], list[Dropped]]:
-    kept: list[dict[str, Scalar]] = []
-    dropped: list[Dropped] = []
-    for values in _product(axes):
-        by = next((index for index, item in enumerate(exclude) if matches(values, item)), None)
-        if by is None:
-            kept.append(values)
-        else:
-            dropped.append(Dropped(values, by))
-    return kept, dropped
-
-
 def _product(axes: Axes) -> Iterator[dict[str, Scalar]]:
     if axes:  # the product of no axes at all would be one combination, an empty one
         yield from (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
 
 
-def _extend(kept: list[dict[str, Scalar]], addition: dict[str, Scalar], axes: Axes) -> bool:
-    wanted = {name: value for name, value in addition.items() if name in axes}
-    added = {name: value for name, value in addition.items() if name not in axes}
-    extended = [values for values in kept if matches(values, wanted)]
-    for values in extended:
-        values.update(added)
-    return bool(extended)
-
-
 def _idle(axes: Axes, exclude: Sequence[Item]) -> Iterator[Idle]:
     """Every combination is there before the excludes, so one matches nothing only for a value of no axis."""
-    for index, item in enumerate(exclude):
+    for entry, item in enumerate(exclude):
         for axis, wanted in item.items():
             known = set(map(value_key, axes.get(axis, ())))
-            yield from (Idle(index, axis, value) for value in listed(wanted) if value_key(value) not in known)
+            yield from (Idle(entry, axis, value) for value in listed(wanted) if value_key(value) not in known)

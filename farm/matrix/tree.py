@@ -132,13 +132,13 @@ class _Builder:
 
     def build(self, node: Node, path: Path) -> object:
         self.values[path] = _mark(node.start_mark)
+        kind = (node.tag or "").removeprefix("tag:yaml.org,2002:")
         if len(self.values) > MAX_NODES or len(path) > MAX_DEPTH:
             raise _refused(self.file, self.values[path], "this stands for too many values; use fewer aliases")
-        if isinstance(node, MappingNode) and node.tag.endswith(":map"):
+        if isinstance(node, MappingNode) and kind == "map":
             return self._mapping(node, path)
-        if isinstance(node, SequenceNode) and node.tag.endswith(":seq"):
+        if isinstance(node, SequenceNode) and kind == "seq":
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
-        kind = node.tag.removeprefix("tag:yaml.org,2002:")
         if not isinstance(node, ScalarNode) or kind not in self._scalars:
             self._problem(node, f"the tag {node.tag} is not known here; leave it out")
             return None
@@ -160,7 +160,7 @@ class _Builder:
     def _wrong_key(self, key: Node, path: Path) -> str:
         if not isinstance(key, ScalarNode):
             return "a key has to be a word"
-        if key.tag.endswith(":merge"):
+        if key.tag == "tag:yaml.org,2002:merge":
             return "merge keys (<<) are not read; write the keys themselves"
         if path in self.keys:
             return f"duplicate key {key.value!r}; it is on line {self.keys[path][0]} already"

@@ -18,6 +18,8 @@ _PAYLOAD = 0x248  # payload_offset, payload_length: since boot protocol 2.08
 
 _SECTOR = 512
 _ELF = b"\x7fELF"
+_GZIP = b"\x1f\x8b"
+_SIZE_BYTES = 4
 
 
 def _zstd(data: bytes) -> bytes:
@@ -29,14 +31,13 @@ def _lz4(data: bytes) -> bytes:
 
 
 def _xz(data: bytes) -> bytes:
-    # The kernel's build appends the size of the content, which is no part of the stream.
     return lzma.LZMADecompressor().decompress(data)
 
 
 _DECOMPRESSORS = (
     (b"\xfd7zXZ\0", _xz),
     (b"\x28\xb5\x2f\xfd", _zstd),
-    (b"\x1f\x8b", lambda data: gzip.decompress(data)),
+    (_GZIP, lambda data: gzip.decompress(data)),
     (b"\x02\x21\x4c\x18", _lz4),
 )
 
@@ -58,7 +59,12 @@ def extract_vmlinux(bzimage: bytes) -> bytes:
         raise ImageError("cannot take the kernel out of its bzImage: it has no boot header")
     offset, length = struct.unpack_from("<II", bzimage, _PAYLOAD)
     start = ((bzimage[_SETUP_SECTS] or 4) + 1) * _SECTOR + offset
-    vmlinux = decompress(bzimage[start : start + length])
+    payload = bzimage[start : start + length]
+    if not payload.startswith(_GZIP):
+        # The kernel's build appends the size of the content (scripts/Makefile.lib, size_append), which is
+        # no part of the stream; gzip has it anyway.
+        payload = payload[:-_SIZE_BYTES]
+    vmlinux = decompress(payload)
     if not vmlinux.startswith(_ELF):
         raise ImageError("cannot take the kernel out of its bzImage: what it holds is no ELF file")
     return vmlinux

@@ -52,7 +52,7 @@ _ALTERNATIVES = {
 
 # Applets that would pass for a program they are not.
 _NO_APPLETS = frozenset({"dpkg", "dpkg-deb", "rpm", "rpm2cpio", "sh", "init", "linuxrc", "busybox"})
-_APPLETS = re.compile(rb"\0\[\0\[\[\0(?:[a-z0-9_.+-]+\0)+", re.IGNORECASE)
+_APPLETS = re.compile(rb"\[\0\[\[\0(?:[a-z0-9_.+-]+\0)+", re.IGNORECASE)
 
 _SHELL = "/usr/sbin/guest-shell"
 _FOLDERS = {"dev": 0o755, "proc": 0o555, "sys": 0o555, "run": 0o755, "root": 0o700, "work": 0o755, "tmp": 0o1777}
@@ -61,10 +61,8 @@ _FOLDERS = {"dev": 0o755, "proc": 0o555, "sys": 0o555, "run": 0o755, "root": 0o7
 def prepare_tree(tree: Path) -> None:
     """Make an empty tree into which packages of the merged and of the older layout unpack alike."""
     tree.mkdir()
-    for name in MERGED[:3]:
+    for name in MERGED:
         (tree / "usr" / name).mkdir(parents=True)
-        (tree / name).symlink_to(f"usr/{name}")
-    for name in MERGED[3:]:
         (tree / name).symlink_to(f"usr/{name}")
 
 
@@ -73,6 +71,7 @@ def finish_tree(tree: Path) -> dict[str, str]:
     packages = register_packages(tree)
     for name in _TRIMMED:
         shutil.rmtree(tree / name, ignore_errors=True)
+    _drop_unused_links(tree)
     for name, mode in _FOLDERS.items():
         (tree / name).mkdir(exist_ok=True)
         (tree / name).chmod(mode)
@@ -103,6 +102,13 @@ def _field(stanza: str, name: str) -> str:
     if not found:
         raise ImageError(f"cannot read a package: it has no field {name}")
     return found[1]
+
+
+def _drop_unused_links(tree: Path) -> None:
+    for name in MERGED:
+        if not any((tree / "usr" / name).iterdir()):
+            (tree / "usr" / name).rmdir()
+            (tree / name).unlink()
 
 
 def _write_accounts(tree: Path) -> None:

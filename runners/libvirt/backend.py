@@ -34,6 +34,7 @@ from runners.machines import machine_for
 from runners.ssh import connect
 
 _POLL_S = 0.05
+_QUIT_S = 1.0
 _CONSOLE_BYTES = 64 * 1024
 _FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)")
 
@@ -58,7 +59,7 @@ class LibvirtBackend:
         catalogue = Catalogue(self._settings.cache / "images", self._settings.mirror)
         spec = ImageSpec(name=order.image, arch=order.arch, packages=order.guest.packages)
         image = yield from catalogue.ensure(spec, deadline=deadline)
-        driver = embedded(self._settings.runtime, self._settings.cache)
+        driver = embedded(self._settings)
         folder = driver.root / "guests" / secrets.token_hex(4)
         keys = Keys(client=make_key_pair(), server=make_key_pair())
         try:
@@ -125,6 +126,7 @@ class LibvirtGuest:
             deadline.check()
             yield TICK
             time.sleep(_POLL_S)
+        yield TICK
         self._port = self._forwarded_port()
 
     def start(self) -> None:
@@ -221,8 +223,11 @@ _STATES = {
 def kill_domain(domain: libvirt.virDomain) -> None:
     """End a domain at once; no harm if it has ended by itself."""
     with contextlib.suppress(libvirt.libvirtError):
-        # QEMU takes 1.6 s to die of a signal, and none of being asked.
+        # `destroy` takes 1.6 s; a QEMU that is asked is gone in a few hundredths.
         libvirt_qemu.qemuMonitorCommand(domain, "quit", libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
+        until = time.monotonic() + _QUIT_S
+        while domain.isActive() and time.monotonic() < until:
+            time.sleep(0.01)
     with contextlib.suppress(libvirt.libvirtError):
         domain.destroy()
 

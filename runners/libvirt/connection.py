@@ -17,6 +17,7 @@ from pathlib import Path
 
 import libvirt
 
+from farm.config import Settings
 from farm.errors import FullError, HypervisorError
 from runners.ledger import Entry, Ledger
 from runners.reaper import destroy_root, ensure_reaper
@@ -37,13 +38,14 @@ cgroup_controllers = []
 class Embedded:
     """An open driver: `connection`, and `root`, under which all its files lie."""
 
-    def __init__(self, runtime: Path, cache: Path) -> None:
-        self.ledger = Ledger(runtime)
+    def __init__(self, settings: Settings) -> None:
+        runtime = settings.runtime
+        self.ledger = Ledger(runtime, settings.session)
         self.root = runtime / secrets.token_hex(4)
         self._entry = Entry("libvirt-root", str(self.root))
         self.ledger.add(self._entry)
         ensure_reaper(runtime)
-        self._furnish(cache / "libvirt")
+        self._furnish(settings.cache / "libvirt")
         _run_event_loop()
         with hypervisor_errors("open the embedded hypervisor"):
             self.connection = libvirt.open(f"qemu:///embed?root={self.root}")
@@ -67,9 +69,9 @@ class Embedded:
 
 
 @functools.cache
-def embedded(runtime: Path, cache: Path) -> Embedded:
+def embedded(settings: Settings) -> Embedded:
     """This process' driver, opened when it is first asked for and closed when the process ends."""
-    opened = Embedded(runtime, cache)
+    opened = Embedded(settings)
     atexit.register(opened.close)
     return opened
 

@@ -1,0 +1,147 @@
+"""The tables and sentences that the command line prints. Pure: records in, rich's renderables out."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from farm.display import STYLES
+from farm.model import (
+    CellRecord,
+    Host,
+    Placement,
+    Plan,
+    RunRecord,
+    RunSummary,
+    State,
+    TestStatus,
+    Verdict,
+)
+from farm.text import clean
+
+
+class ImageLike(Protocol):
+    """What is shown of an image; the type itself belongs to the runners."""
+
+    @property
+    def title(self) -> str:
+        """`debian-13/riscv64`."""
+
+    @property
+    def digest(self) -> str:
+        """Its SHA-256."""
+
+    @property
+    def built(self) -> datetime:
+        """When."""
+
+    @property
+    def packages(self) -> int:
+        """How many packages it holds."""
+
+
+def plan_table(plan: Plan) -> Table:
+    """Cells in the order in which they start, then what was excluded."""
+    table = _table("cell", "hypervisor", "host")
+    for placement in plan.placements:
+        table.add_row(placement.cell.id, *_placement_columns(placement))
+    for excluded in plan.excluded:
+        table.add_row(Text(excluded.id, style="dim"), Text("excluded", style="dim"), Text(excluded.reason, style="dim"))
+    return table
+
+
+def run_headline(run: RunRecord) -> str:
+    """What starts."""
+    source = run.submission.source
+    return (
+        f"[bold]{run.id}[/]  {len(run.cells)} cells of {escape(source.description)}"
+        f"  [dim](sha256 {source.digest[:12]}, {source.files} files)[/]"
+    )
+
+
+def result_table(run: RunRecord) -> Table:
+    """A line for each cell: verdict, guest, tests, time, and what it rests on."""
+    table = _table("cell", "verdict", "guest", "tests", "time", "why")
+    for cell in run.cells:
+        table.add_row(cell.id, *_result_columns(cell))
+    return table
+
+
+def result_sentence(run: RunRecord) -> str:
+    """`5 passed, 1 failed of 6 cells in 62 s`."""
+    counts = [f"[{STYLES[verdict]}]{run.count(verdict)} {verdict}[/]" for verdict in Verdict if run.count(verdict)]
+    took = f" in {(run.finished - run.created).total_seconds():.0f} s" if run.finished else ""
+    return f"{run.id}: {', '.join(counts) or 'nothing ran'} of {len(run.cells)} cells{took}"
+
+
+def rerun_command(run: RunRecord) -> str:
+    """The command that runs the first failed cell again; empty where none failed."""
+    for cell in run.cells:
+        if cell.outcome and cell.outcome.verdict in (Verdict.FAILED, Verdict.ERROR):
+            return f"farm run {shlex.quote(run.submission.matrix_file)} --only {shlex.quote(cell.id)}"
+    return ""
+
+
+def runs_table(runs: Sequence[RunSummary]) -> Table:
+    """A line for each run."""
+    table = _table("run", "started", "state", "cells", "verdicts")
+    for run in runs:
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in run.verdicts.items() if count)
+        state = "cancelled" if run.cancelled else run.state.value
+        table.add_row(run.id, f"{run.created:%Y-%m-%d %H:%M:%S} UTC", state, str(run.cells), counts)
+    return table
+
+
+def hosts_table(hosts: Iterable[Host]) -> Table:
+    """A line for each thing that a host can run, or cannot and why."""
+    table = _table("host", "guests", "hypervisor", "arch", "how", "state")
+    for host in hosts:
+        room = f"{host.vcpus} vCPUs, {host.memory_mib} MiB"
+        for offer in host.offers:
+            works = "works" if host.probed else "there, not tried"
+            state = Text(offer.problem or works, style="yellow" if offer.problem else "green" if host.probed else "")
+            version = f"{offer.hypervisor} {offer.version}".strip()
+            table.add_row(host.name, room, version, offer.arch, "emulated" if offer.emulated else "native", state)
+    return table
+
+
+def images_table(images: Iterable[ImageLike]) -> Table:
+    """A line for each image."""
+    table = _table("image", "digest", "packages", "built")
+    for image in images:
+        table.add_row(image.title, image.digest[:12], str(image.packages), f"{image.built:%Y-%m-%d %H:%M:%S} UTC")
+    return table
+
+
+def _placement_columns(placement: Placement) -> tuple[str | Text, str | Text]:
+    if placement.problem:
+        return Text("none", style="bold red"), Text(placement.problem, style="red")
+    how = f"{placement.hypervisor} (emulated)" if placement.emulated else placement.hypervisor
+    return how, ", ".join(placement.hosts)
+
+
+def _result_columns(cell: CellRecord) -> Iterable[str | Text]:
+    outcome, last = cell.outcome, cell.last
+    verdict = outcome.verdict if outcome else None
+    yield Text(verdict or State.RUNNING.value, style=STYLES[verdict] if verdict else "")
+    facts = last.facts if last else None
+    yield f"{facts.hypervisor}{' (emulated)' if facts.emulated else ''}" if facts else ""
+    tests = last.tests if last else ()
+    yield f"{sum(test.status is TestStatus.PASSED for test in tests)}/{len(tests)}" if tests else ""
+    yield f"{sum(phase.duration_s or 0 for phase in last.phases):.0f} s" if last else ""
+    passed = verdict is Verdict.PASSED
+    blame = f"{outcome.blame}: " if outcome and outcome.blame else ""
+    yield "" if passed or not outcome else Text(blame + clean(outcome.summary, limit=300))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

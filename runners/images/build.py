@@ -1,0 +1,182 @@
+"""Building an *unpacked* image: Debian's packages, unpacked without running any of their code."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from farm.errors import FarmError, FullError, ImageError, PackageError
+from farm.model import Stream
+from runners.deadline import Deadline
+from runners.guest import TICK, Chunk, Work
+from runners.images.disk import make_disk
+from runners.images.initramfs import find_modules, make_initramfs
+from runners.images.kernel import bootable, command_line, find_kernel
+from runners.images.mirror import machine_mirror
+from runners.images.process import run
+from runners.images.rootfs import BASE_PACKAGES, finish_tree, prepare_tree
+from runners.images.spec import BUILDER_VERSION, Image, ImageSpec, Manifest
+
+_PAUSES_S = (3.0, 10.0)
+"""Before a second and a third try, when the mirror was the trouble."""
+
+_FULL = re.compile(r"No space left on device|don't have enough free space")
+_NO_PACKAGE = re.compile(r"Unable to locate package (\S+)|Package '?([^' ]+)'? has no installation candidate")
+_MIRROR = re.compile(
+    r"Failed to fetch|Hash Sum mismatch|Mirror sync in progress|Could not (resolve|connect)|Connection (failed|timed out)"
+    r"|Temporary failure|unexpected size"
+)
+_SAID = 12
+_HASH_PIECE = 32 * 1024 * 1024
+
+
+def build(spec: ImageSpec, folder: Path, *, mirror: str, deadline: Deadline, keep_fds: Sequence[int] = ()) -> Work[Image]:
+    """Build an image into an empty folder; `manifest.json` is written last.
+
+    `mirror` empty: the one of this machine's apt. Programs that this starts keep `keep_fds` open.
+    Raises PackageError, FullError, DeadlineError, ImageError.
+    """
+    mirror = mirror or machine_mirror()
+    tree = folder / "tree"
+    yield _say(f"unpacking the packages of {spec.name}/{spec.arch} from {mirror}")
+    yield from _unpack(spec, tree, mirror=mirror, deadline=deadline, keep_fds=keep_fds)
+    image_files = _boot_files(spec, tree, folder)
+    yield TICK
+    packages = finish_tree(tree)
+    yield _say(f"making the disk from {len(packages)} packages")
+    released_s = int((tree / "usr/lib/os-release").stat().st_mtime)
+    disk_mib = yield from make_disk(tree, folder / "disk", created_s=released_s, deadline=deadline)
+    shutil.rmtree(tree)
+    digest = yield from _digest((folder / "disk", *image_files))
+    manifest = Manifest(
+        name=spec.name,
+        arch=spec.arch,
+        release=spec.release,
+        digest=digest,
+        disk_mib=disk_mib,
+        requested=spec.packages,
+        packages=packages,
+        mirror=mirror,
+        tools=_tools(),
+        builder_version=BUILDER_VERSION,
+        built_at=datetime.now(UTC),
+        cmdline=command_line(spec.machine),
+    )
+    (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2))
+    return Image(folder=folder, manifest=manifest)
+
+
+def _say(text: str) -> Chunk:
+    return Chunk(Stream.FARM, f"{text}\n".encode())
+
+
+def _unpack(spec: ImageSpec, tree: Path, *, mirror: str, deadline: Deadline, keep_fds: Sequence[int]) -> Work[None]:
+    """Fetch and unpack the packages; tried again after a while where the mirror is the trouble."""
+    for pause_s in (*_PAUSES_S, None):
+        shutil.rmtree(tree, ignore_errors=True)
+        prepare_tree(tree)
+        argv = mmdebstrap(spec, tree, mirror)
+        ended = yield from run(argv, deadline=deadline, env={"TMPDIR": str(tree.parent)}, keep_fds=keep_fds)
+        if not ended.status:
+            return
+        error = unpack_error(spec, ended.status, ended.lines)
+        if pause_s is None or type(error) is not ImageError or not _MIRROR.search("\n".join(ended.lines)):
+            raise error
+        yield _say(f"the mirror is in trouble; trying again in {pause_s:g} s")
+        yield from _pause(pause_s, deadline)
+
+
+def mmdebstrap(spec: ImageSpec, tree: Path, mirror: str) -> tuple[str, ...]:
+    """The command line that unpacks a spec's packages into a prepared tree. See mmdebstrap(1).
+
+    Mode chrootless needs no root and, with the variant extract, runs nothing from the packages. The release's
+    suite alone is used: the updates' indexes change while a mirror is being synchronised.
+    """
+    include = sorted({*BASE_PACKAGES, spec.machine.kernel_package, *spec.packages})
+    return (
+        "mmdebstrap",
+        "--mode=chrootless",
+        "--format=directory",
+        "--variant=extract",
+        f"--architectures={spec.arch}",
+        "--skip=check/empty,cleanup/apt",
+        '--aptopt=Acquire::Languages "none"',
+        '--aptopt=Acquire::Retries "2"',
+        f"--include={','.join(include)}",
+        spec.release,
+        str(tree),
+        f"deb {mirror} {spec.release} main",
+    )
+
+
+def unpack_error(spec: ImageSpec, status: int, lines: Sequence[str]) -> FarmError:
+    """What a failed mmdebstrap says, as an error. It and apt end with the same status whatever the cause."""
+    text = "\n".join(lines)
+    if missing := _NO_PACKAGE.search(text):
+        name = missing[1] or missing[2]
+        return PackageError(
+            f"cannot build {spec.name}/{spec.arch}: Debian {spec.release} has no package {name!r} for {spec.arch}",
+            hint="check the spelling in guest.packages; `apt-cache search` finds names on a Debian machine",
+        )
+    if _FULL.search(text):
+        return full_error(spec)
+    said = "\n".join(line for line in lines if not line.startswith("I: "))[-4000:]
+    tail = "\n".join(said.splitlines()[-_SAID:])
+    return ImageError(
+        f"cannot build {spec.name}/{spec.arch}: mmdebstrap ended with {status}:\n{tail}",
+        hint="if the mirror is the trouble, set FARM_MIRROR to another one",
+    )
+
+
+def full_error(spec: ImageSpec) -> FullError:
+    """The host has no room for an image."""
+    return FullError(
+        f"cannot build {spec.name}/{spec.arch}: the disk is full",
+        hint="`farm images` shows what is kept; FARM_CACHE puts it elsewhere",
+    )
+
+
+def _pause(seconds: float, deadline: Deadline) -> Work[None]:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        deadline.check()
+        time.sleep(min(0.5, seconds))
+        yield TICK
+
+
+def _boot_files(spec: ImageSpec, tree: Path, folder: Path) -> tuple[Path, Path]:
+    """Write the initrd and the kernel; gives their paths."""
+    initrd, kernel = folder / "initrd", folder / "kernel"
+    modules = find_modules(tree, spec.machine.modules)
+    initrd.write_bytes(make_initramfs((tree / "usr/bin/busybox").read_bytes(), modules))
+    kernel.write_bytes(bootable(find_kernel(tree, spec.machine).read_bytes(), spec.machine))
+    return initrd, kernel
+
+
+def _digest(paths: Sequence[Path]) -> Work[str]:
+    """SHA-256 over the SHA-256 of each file, in their order."""
+    whole = hashlib.sha256()
+    for path in paths:
+        one = hashlib.sha256()
+        with path.open("rb") as file:
+            while piece := file.read(_HASH_PIECE):
+                one.update(piece)
+                yield TICK
+        whole.update(one.digest())
+    return whole.hexdigest()
+
+
+def _tools() -> dict[str, str]:
+    """The versions of the programs that make an image."""
+    return {"mmdebstrap": _version("mmdebstrap", "--version"), "mke2fs": _version("mke2fs", "-V")}
+
+
+def _version(name: str, flag: str) -> str:
+    answer = subprocess.run([name, flag], capture_output=True, text=True, check=False, timeout=30)
+    return (answer.stdout or answer.stderr).partition("\n")[0].strip()

@@ -1,0 +1,138 @@
+"""What every backend must do: the same attempts in the scripted guest and in real, emulated machines."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from farm.config import load_settings
+from farm.model import (
+    ArtifactFound,
+    AttemptEnded,
+    Collect,
+    Ending,
+    Event,
+    Evidence,
+    GuestCreated,
+    LogChunk,
+    Phase,
+    PhaseEnded,
+    PhaseStarted,
+    Stream,
+    TestsFound,
+    TestStatus,
+    Timeouts,
+)
+from runners.attempt import run_attempt
+from runners.logs import HEAD_BYTES, TAIL_BYTES
+from tests.orders import make_order, make_source
+
+BACKENDS = [
+    pytest.param({"hypervisor": "fake"}, id="fake"),
+    pytest.param({"hypervisor": "qemu"}, id="qemu-amd64", marks=pytest.mark.guest),
+]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    yield request.param
+    if request.param["hypervisor"] != "fake":
+        assert machines_left() == []
+
+
+def machines_left() -> list[str]:
+    """QEMU processes of this runtime folder."""
+    running = subprocess.run(["pgrep", "-af", "qemu-system"], capture_output=True, text=True, check=False).stdout
+    return [line for line in running.splitlines() if str(load_settings().runtime) in line]
+
+
+def attempt(backend: dict[str, str], test: str, *, source: bytes | None = None, **changes: Any) -> list[Event]:
+    return list(run_attempt(make_order(test, **backend, **changes), source or make_source()))
+
+
+def log(events: list[Event], phase: Phase, *streams: Stream) -> bytes:
+    wanted = streams or (Stream.STDOUT, Stream.STDERR)
+    return b"".join(e.data for e in events if isinstance(e, LogChunk) and e.phase is phase and e.stream in wanted)
+
+
+def endings(events: list[Event]) -> dict[Phase, Ending]:
+    return {event.phase: event.ending for event in events if isinstance(event, PhaseEnded)}
+
+
+def evidence(events: list[Event]) -> Evidence:
+    assert isinstance(events[-1], AttemptEnded)
+    return events[-1].evidence
+
+
+def test_output_and_status_of_a_script_come_back(backend: dict[str, str]) -> None:
+    events = attempt(backend, "echo to-out\necho to-err >&2\nexit 3\n")
+    assert log(events, Phase.TEST, Stream.STDOUT) == b"to-out\n"
+    assert log(events, Phase.TEST, Stream.STDERR) == b"to-err\n"
+    failure = evidence(events).failure
+    assert failure
+    assert (failure.phase, failure.ending, failure.exit_status) == (Phase.TEST, Ending.FAILED, 3)
+    assert endings(events)[Phase.TEARDOWN] is Ending.OK
+
+
+def test_an_attempt_says_what_its_guest_is_and_takes_the_phases_in_order(backend: dict[str, str]) -> None:
+    events = attempt(backend, "true\n")
+    facts = next(event.facts for event in events if isinstance(event, GuestCreated))
+    assert (facts.hypervisor, facts.emulated, facts.image) == (backend["hypervisor"], True, "debian-13/amd64")
+    started = [event.phase for event in events if isinstance(event, PhaseStarted)]
+    assert started == [phase for phase in Phase if phase not in (Phase.PREPARE, Phase.BUILD)]
+    assert set(endings(events).values()) == {Ending.OK}
+    assert b"farm-guest: ready" in log(events, Phase.BOOT, Stream.CONSOLE)
+    assert evidence(events).failure is None
+
+
+def test_the_source_is_there_and_what_the_globs_mean_comes_back(backend: dict[str, str]) -> None:
+    source = make_source({"a/hello.txt": b"hello\n", "results/unit.tap": b"1..2\nok 1 - one\nnot ok 2 - two\n"})
+    wanted = Collect(junit=("**/*.tap",), artifacts=("a/*.txt", "none/*"))
+    events = attempt(backend, "cat a/hello.txt\n", source=source, collect=wanted)
+    assert log(events, Phase.TEST) == b"hello\n"
+    assert [(e.path, e.data) for e in events if isinstance(e, ArtifactFound)] == [("a/hello.txt", b"hello\n")]
+    assert b"none/*" in log(events, Phase.COLLECT, Stream.FARM)
+    found = [test for event in events if isinstance(event, TestsFound) for test in event.tests]
+    assert [(test.name, test.status) for test in found] == [("one", TestStatus.PASSED), ("two", TestStatus.FAILED)]
+    assert evidence(events).tests == {TestStatus.PASSED: 1, TestStatus.FAILED: 1}
+    assert evidence(events).junit_files == 1
+
+
+def test_a_script_that_never_ends_is_ended(backend: dict[str, str]) -> None:
+    events = attempt(backend, "sleep 600\n", timeouts=Timeouts(test=1.5))
+    failure = evidence(events).failure
+    assert failure
+    assert (failure.phase, failure.ending) == (Phase.TEST, Ending.TIMEOUT)
+    assert endings(events)[Phase.TEARDOWN] is Ending.OK
+
+
+def test_a_flood_is_bounded(backend: dict[str, str]) -> None:
+    events = attempt(backend, "yes\n", timeouts=Timeouts(test=8))
+    kept = log(events, Phase.TEST)
+    assert len(kept) <= HEAD_BYTES + TAIL_BYTES
+    assert kept.startswith(b"y\ny\n")
+    failure = evidence(events).failure
+    assert failure
+    assert failure.ending is Ending.TIMEOUT
+
+
+def test_a_crash_under_the_test_is_seen_on_the_console(backend: dict[str, str]) -> None:
+    events = attempt(backend, "echo before\necho c > /proc/sysrq-trigger\nsleep 60\n")
+    failure = evidence(events).failure
+    assert failure
+    assert (failure.phase, failure.ending, failure.crash) == (Phase.TEST, Ending.LOST, "kernel-panic")
+    assert any("sysrq triggered crash" in line for line in failure.lines)
+    assert log(events, Phase.TEST, Stream.STDOUT) == b"before\n"
+
+
+@pytest.mark.parametrize("phase", [Phase.PROVISION, Phase.BOOT, Phase.CONNECT, Phase.UPLOAD, Phase.TEST])
+def test_a_cancel_in_any_phase_leaves_nothing(backend: dict[str, str], phase: Phase) -> None:
+    running = run_attempt(make_order("sleep 600\n", **backend), make_source())
+    assert any(isinstance(event, PhaseStarted) and event.phase is phase for event in running)
+    with pytest.raises(KeyboardInterrupt):
+        running.throw(KeyboardInterrupt())
+        list(running)
+    # `backend` looks for what is left
