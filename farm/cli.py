@@ -151,7 +151,8 @@ def images() -> None:
     from runners.images import Catalogue  # noqa: PLC0415
 
     settings = load_settings()
-    out.print(tables.images_table(Catalogue(settings.cache / "images", settings.mirror).list()))
+    manifests = [image.manifest for image in Catalogue(settings.cache / "images", settings.mirror).list()]
+    out.print(tables.images_table((f"{m.name}/{m.arch}", m.digest, len(m.packages), m.built_at) for m in manifests))
 
 
 @app.command()

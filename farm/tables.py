@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Protocol
 
 from rich.markup import escape
 from rich.table import Table
@@ -24,26 +23,6 @@ from farm.model import (
     Verdict,
 )
 from farm.text import clean
-
-
-class ImageLike(Protocol):
-    """What is shown of an image; the type itself belongs to the runners."""
-
-    @property
-    def title(self) -> str:
-        """`debian-13/riscv64`."""
-
-    @property
-    def digest(self) -> str:
-        """Its SHA-256."""
-
-    @property
-    def built(self) -> datetime:
-        """When."""
-
-    @property
-    def packages(self) -> int:
-        """How many packages it holds."""
 
 
 def plan_table(plan: Plan) -> Table:
@@ -111,11 +90,11 @@ def hosts_table(hosts: Iterable[Host]) -> Table:
     return table
 
 
-def images_table(images: Iterable[ImageLike]) -> Table:
-    """A line for each image."""
+def images_table(images: Iterable[tuple[str, str, int, datetime]]) -> Table:
+    """A line for each image: its name, digest, number of packages, and when it was built."""
     table = _table("image", "digest", "packages", "built")
-    for image in images:
-        table.add_row(image.title, image.digest[:12], str(image.packages), f"{image.built:%Y-%m-%d %H:%M:%S} UTC")
+    for name, digest, packages, built in images:
+        table.add_row(name, digest[:12], str(packages), f"{built:%Y-%m-%d %H:%M:%S} UTC")
     return table
 
 

@@ -241,7 +241,7 @@ TABLE: tuple[Row, ...] = (
     Row("unforeseen", ERROR_OF_FARM, _DEFECT + "no rule fits: {ending}, {error}: {message}"),
 )
 
-ATTEMPT_LOST = Row("attempt-lost", TRY_AGAIN, "the worker died or fell silent")
+ATTEMPT_LOST = Row("attempt-lost", TRY_AGAIN, "the attempt was lost: {reason}")
 SKIPPED = Row("skipped", Decision(Verdict.SKIPPED), "skipped: {reason}")
 UNPLACEABLE = Row("unplaceable", ERROR_OF_CONFIG, "{reason}")
 
@@ -274,9 +274,9 @@ def classify(evidence: Evidence) -> Outcome:
     return row.outcome(_words(failure, seen, evidence), lines)
 
 
-def lost_attempt() -> Outcome:
+def lost_attempt(reason: str) -> Outcome:
     """Of an attempt whose worker died, or was not heard of for the length of its lease."""
-    return ATTEMPT_LOST.outcome({})
+    return ATTEMPT_LOST.outcome({"reason": reason})
 
 
 def cancelled(reason: str) -> Outcome:

@@ -30,6 +30,16 @@ Work = Generator[Chunk, None, T]
 """Something that takes time, talks meanwhile, and comes to a T."""
 
 
+def wait_for(work: Work[T]) -> T:
+    """Do some work to its end, without listening."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
 class Shell(Protocol):
     """A connection to a guest in which commands run."""
 

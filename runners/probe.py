@@ -1,8 +1,9 @@
 """Finding out what this host can run, by running it.
 
-A device node proves nothing: a `/dev/kvm` may open, even make a virtual machine, and still be unable to
-run a guest. So each hypervisor has to start a machine of each architecture that has no disk, and has
-passed when the machine's firmware is heard on the console.
+An emulator has to start a machine of each architecture without a disk, and has passed when the machine's
+firmware is heard on the console. For a hypervisor that rests on a device that is no proof: a `/dev/kvm`
+may open, make a virtual machine, run its firmware, and still die in the kernel of every real guest. It
+has to bring up a real guest in the time in which a working one does.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from pathlib import Path
 import libvirt
 
 from farm.config import Settings
-from farm.errors import FarmError, HypervisorError
-from farm.model import Host, Offer
-from runners.libvirt.backend import kill_domain
+from farm.errors import FarmError, GuestError, HypervisorError
+from farm.model import AttemptKey, Collect, GuestSpec, Host, Offer, Order, Timeouts
+from runners.deadline import Deadline
+from runners.guest import wait_for
+from runners.libvirt.backend import LibvirtBackend, kill_domain
 from runners.libvirt.connection import Embedded, embedded, hypervisor_errors
 from runners.libvirt.hypervisors import FASTEST_FIRST, Hypervisor, native_arch
 from runners.libvirt.xml import DomainSpec, domain_xml
@@ -29,6 +32,10 @@ from runners.machines import MACHINES, Machine
 _PROBE_S = 20.0
 _POLL_S = 0.05
 _PROBE_MEMORY_MIB = 256
+_PROBE_IMAGE = "debian-13"
+_PROBE_IMAGE_S = 300.0
+_PROBE_GUEST_S = 10.0
+"""A guest with hardware virtualisation is up in one or two; emulated it takes four or more."""
 _KEPT_FOR_HOST_MIB = 2048
 
 
@@ -111,10 +118,36 @@ def _probed(driver: Embedded, hypervisor: Hypervisor, machine: Machine) -> Offer
     offer = _looked_at(hypervisor, machine)
     if not offer.problem:
         try:
-            _hear_firmware(driver, hypervisor, machine)
+            proof = _bring_up if hypervisor.node else _hear_firmware
+            proof(driver, hypervisor, machine)
         except FarmError as error:
             return _offer(hypervisor, machine, version=driver.version, problem=error.message)
     return offer.model_copy(update={"version": driver.version})
+
+
+def _bring_up(_driver: Embedded, hypervisor: Hypervisor, machine: Machine) -> None:
+    """Boot a real guest, from the smallest image there is."""
+    key = AttemptKey(run="probe", cell=f"{hypervisor.name}/{machine.arch}", number=1)
+    order = Order(
+        key=key,
+        image=_PROBE_IMAGE,
+        arch=machine.arch,
+        hypervisor=hypervisor.name,
+        guest=GuestSpec(memory_mib=_PROBE_MEMORY_MIB),
+        env={},
+        scripts={},
+        collect=Collect(),
+        timeouts=Timeouts(),
+        source_digest="",
+    )
+    guest = wait_for(LibvirtBackend(hypervisor).create(order, Deadline.after(_PROBE_IMAGE_S, "make a probe guest")))
+    try:
+        wait_for(guest.boot(Deadline.after(_PROBE_GUEST_S, f"boot a guest with {hypervisor.name}")))
+    except GuestError as error:
+        cause = error.message.partition(": ")[2]
+        raise HypervisorError(f"{hypervisor.node} is there, but no guest comes up in it: {cause}") from error
+    finally:
+        guest.destroy()
 
 
 def _hear_firmware(driver: Embedded, hypervisor: Hypervisor, machine: Machine) -> None:
@@ -145,7 +178,7 @@ def _wait_for(text: str, console: Path, domain: libvirt.virDomain, hypervisor: H
         if text.encode() in console.read_bytes():
             return
         if not _runs(domain):
-            raise HypervisorError(f"{hypervisor.node or hypervisor.name} is there, but a guest in it dies at once")
+            raise HypervisorError(f"a machine in {hypervisor.name} ends before its firmware says anything")
         time.sleep(_POLL_S)
     raise HypervisorError(f"a guest was started, but nothing was heard of its firmware for {_PROBE_S:g} s")
 

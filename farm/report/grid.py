@@ -38,13 +38,13 @@ def grid(cells: tuple[CellPart, ...]) -> Grid:
     column_axes = _column_axes(cells, varying)
     row_axes = [axis for axis in varying if axis not in column_axes]
     columns = list(dict.fromkeys(_label(cell, column_axes) for cell in cells))
-    rows = list(dict.fromkeys(_label(cell, row_axes) for cell in cells))
+    by_row: dict[str, list[CellPart]] = {}
+    for cell in cells:
+        by_row.setdefault(_label(cell, row_axes), []).append(cell)
     return Grid(
         corner=" · ".join(row_axes) or "cell",
         columns=tuple(column or "result" for column in columns),
-        rows=tuple(
-            _row(label, [c for c in cells if _label(c, row_axes) == label], columns, column_axes) for label in rows
-        ),
+        rows=tuple(_row(label, row, columns, column_axes) for label, row in by_row.items()),
         common=tuple(f"{axis} {_value(cells[0], axis)}" for axis in axes if axis not in varying),
     )
 

@@ -40,12 +40,12 @@ class Limits:
 
 
 def limits(report: Document) -> Limits:
-    """Shares of about 16 MiB of logs, 4 MiB of details and 20 000 tests, and never more than anyone reads."""
+    """Shares of about 8 MiB of logs, 4 MiB of details and 20 000 tests, and never more than anyone reads."""
     cells = max(1, len(report.cells))
     logs = sum(len(attempt.phases) + 1 for cell in report.cells for attempt in cell.attempts) or 1
     bad = sum(cell.tests.failed + cell.tests.error for cell in report.cells) or 1
     return Limits(
-        log_bytes=max(1_024, min(65_536, 16 * 1_048_576 // logs)),
+        log_bytes=max(1_024, min(65_536, 8 * 1_048_576 // logs)),
         bad_tests=max(10, min(200, 20_000 // cells)),
         good_tests=max(10, min(500, 20_000 // cells)),
         detail_chars=max(300, min(8_000, 4 * 1_048_576 // bad)),

@@ -106,9 +106,8 @@ class _Reader:
 
     def data(self, text: str) -> None:
         """Text in an element. What a test wrote takes no more than half of the room, the rest is its failures'."""
-        least = _ROOM // 2 if self.path[-1] in _OUTPUT else 0
-        if self.case is not None and self.room > least:
-            self.case.data(self._bounded(text))
+        if self.case is not None:
+            self.case.data(self._bounded(text, leave=_ROOM // 2 if self.path[-1] in _OUTPUT else 0))
 
     def end(self, tag: str) -> None:
         """An element ends."""
@@ -137,8 +136,8 @@ class _Reader:
         if self.elements > _MOST_ELEMENTS or (self.case is not None and self.in_case > _MOST_IN_A_CASE):
             raise UntrustedError(f"it has more than {_MOST_ELEMENTS} elements, or {_MOST_IN_A_CASE} in one test")
 
-    def _bounded(self, text: str) -> str:
-        kept = text[: max(0, self.room)]
+    def _bounded(self, text: str, *, leave: int = 0) -> str:
+        kept = text[: max(0, self.room - leave)]
         self.room -= len(kept)
         return kept.translate(_STOOD_IN)
 

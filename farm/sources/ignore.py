@@ -155,7 +155,7 @@ def _set(token: re.Match[str]) -> str | None:
     inside = "".join(members)
     if token["not"]:
         return f"[^/{inside}]"
-    return f"(?!/)[{inside}]" if inside else "(?!)"
+    return f"(?!/)[{inside}]"
 
 
 def _range(first: str, last: str | None) -> str:

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from runners.images.kernel import bootable, command_line, find_kernel
 from runners.images.mirror import machine_mirror
 from runners.images.process import run
 from runners.images.rootfs import BASE_PACKAGES, finish_tree, prepare_tree
-from runners.images.spec import BUILDER_VERSION, Image, ImageSpec, Manifest
+from runners.images.spec import BUILDER_VERSION, OTHER_NAMES, Image, ImageSpec, Manifest
 
 _PAUSES_S = (3.0, 10.0)
 """Before a second and a third try, when the mirror was the trouble."""
@@ -29,14 +29,16 @@ _PAUSES_S = (3.0, 10.0)
 _FULL = re.compile(r"No space left on device|don't have enough free space")
 _NO_PACKAGE = re.compile(r"Unable to locate package (\S+)|Package '?([^' ]+)'? has no installation candidate")
 _MIRROR = re.compile(
-    r"Failed to fetch|Hash Sum mismatch|Mirror sync in progress|Could not (resolve|connect)|Connection (failed|timed out)"
-    r"|Temporary failure|unexpected size"
+    r"Failed to fetch|Hash Sum mismatch|Mirror sync in progress|Could not (resolve|connect)"
+    r"|Connection (failed|timed out)|Temporary failure|unexpected size"
 )
 _SAID = 12
 _HASH_PIECE = 32 * 1024 * 1024
 
 
-def build(spec: ImageSpec, folder: Path, *, mirror: str, deadline: Deadline, keep_fds: Sequence[int] = ()) -> Work[Image]:
+def build(
+    spec: ImageSpec, folder: Path, *, mirror: str, deadline: Deadline, keep_fds: Sequence[int] = ()
+) -> Work[Image]:
     """Build an image into an empty folder; `manifest.json` is written last.
 
     `mirror` empty: the one of this machine's apt. Programs that this starts keep `keep_fds` open.
@@ -77,26 +79,43 @@ def _say(text: str) -> Chunk:
 
 
 def _unpack(spec: ImageSpec, tree: Path, *, mirror: str, deadline: Deadline, keep_fds: Sequence[int]) -> Work[None]:
-    """Fetch and unpack the packages; tried again after a while where the mirror is the trouble."""
-    for pause_s in (*_PAUSES_S, None):
+    """Fetch and unpack the packages; where the mirror is the trouble, by the suite's other name, then later again."""
+    for suite, pause_s in _tries(spec.release):
+        if pause_s:
+            yield _say(f"the mirror is in trouble; trying again in {pause_s:g} s")
+            yield from _pause(pause_s, deadline)
         shutil.rmtree(tree, ignore_errors=True)
         prepare_tree(tree)
-        argv = mmdebstrap(spec, tree, mirror)
+        argv = mmdebstrap(spec, tree, mirror, suite)
         ended = yield from run(argv, deadline=deadline, env={"TMPDIR": str(tree.parent)}, keep_fds=keep_fds)
-        if not ended.status:
+        if not ended.status and _is_release(tree, spec.release, suite):
             return
         error = unpack_error(spec, ended.status, ended.lines)
-        if pause_s is None or type(error) is not ImageError or not _MIRROR.search("\n".join(ended.lines)):
+        if ended.status and (type(error) is not ImageError or not _MIRROR.search("\n".join(ended.lines))):
             raise error
-        yield _say(f"the mirror is in trouble; trying again in {pause_s:g} s")
-        yield from _pause(pause_s, deadline)
+        yield _say(f"the mirror gives no consistent {suite} for {spec.arch}")
+    raise error
 
 
-def mmdebstrap(spec: ImageSpec, tree: Path, mirror: str) -> tuple[str, ...]:
-    """The command line that unpacks a spec's packages into a prepared tree. See mmdebstrap(1).
+def _tries(release: str) -> Iterator[tuple[str, float]]:
+    """The suite to ask for, and how long to wait before."""
+    for pause_s in (0.0, *_PAUSES_S):
+        yield release, pause_s
+        if release in OTHER_NAMES:
+            yield OTHER_NAMES[release], 0.0
 
-    Mode chrootless needs no root and, with the variant extract, runs nothing from the packages. The release's
-    suite alone is used: the updates' indexes change while a mirror is being synchronised.
+
+def _is_release(tree: Path, release: str, suite: str) -> bool:
+    if suite == release:
+        return True
+    return f"VERSION_CODENAME={release}\n" in (tree / "usr/lib/os-release").read_text()
+
+
+def mmdebstrap(spec: ImageSpec, tree: Path, mirror: str, suite: str) -> tuple[str, ...]:
+    """The command that unpacks a spec's packages into a prepared tree, see its manual page.
+
+    Mode chrootless needs no root and, with the variant extract, runs nothing from the packages. One suite
+    alone is used: the updates' indexes change while a mirror is being synchronised.
     """
     include = sorted({*BASE_PACKAGES, spec.machine.kernel_package, *spec.packages})
     return (
@@ -109,9 +128,9 @@ def mmdebstrap(spec: ImageSpec, tree: Path, mirror: str) -> tuple[str, ...]:
         '--aptopt=Acquire::Languages "none"',
         '--aptopt=Acquire::Retries "2"',
         f"--include={','.join(include)}",
-        spec.release,
+        suite,
         str(tree),
-        f"deb {mirror} {spec.release} main",
+        f"deb {mirror} {suite} main",
     )
 
 

@@ -92,7 +92,8 @@ def overlay(image: Image, path: Path, disk_mib: int) -> None:
     least = image.manifest.disk_mib
     if disk_mib < least:
         raise ConfigError(
-            f"cannot make a disk of {disk_mib} MiB: the image {image.manifest.name}/{image.manifest.arch} needs {least} MiB",
+            f"cannot make a disk of {disk_mib} MiB:"
+            f" the image {image.manifest.name}/{image.manifest.arch} needs {least} MiB",
             hint=f"set guest.disk to {least + 256}M or more",
         )
     argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(image.disk.absolute()), "-F", "raw", str(path)]

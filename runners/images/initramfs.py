@@ -92,7 +92,7 @@ def find_modules(tree: Path, wanted: Sequence[str]) -> dict[str, bytes]:
     if not paths:
         raise ImageError("cannot make the initramfs: the kernel's package has no modules")
     content: dict[str, bytes] = {}
-    needs: dict[str, tuple[str, ...]] = {name: () for name in paths}
+    needs: dict[str, tuple[str, ...]] = dict.fromkeys(paths, ())
     waiting = [_plain(name) for name in wanted if _plain(name) in paths]
     while waiting:
         name = waiting.pop()

@@ -37,13 +37,13 @@ def _xz(data: bytes) -> bytes:
 _DECOMPRESSORS = (
     (b"\xfd7zXZ\0", _xz),
     (b"\x28\xb5\x2f\xfd", _zstd),
-    (_GZIP, lambda data: gzip.decompress(data)),
+    (_GZIP, gzip.decompress),
     (b"\x02\x21\x4c\x18", _lz4),
 )
 
 
 def decompress(data: bytes) -> bytes:
-    """The content of data compressed by xz, zstd, gzip or lz4, told by how it begins; else the data. Raises ImageError."""
+    """The content of data compressed by xz, zstd, gzip or lz4, by its first bytes; else the data. Raises ImageError."""
     for magic, decompressor in _DECOMPRESSORS:
         if data.startswith(magic):
             try:

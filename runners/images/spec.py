@@ -27,6 +27,10 @@ RELEASES = {
 }
 """The name of an image -> the suite it is built from."""
 
+OTHER_NAMES = {"bullseye": "oldoldstable", "bookworm": "oldstable", "trixie": "stable", "sid": "unstable"}
+"""The archive holds each suite under a second name, which a mirror brings up to date by itself. It may
+have moved on to another release by now: what it gives has to be checked."""
+
 GUEST_FILES = ("init", "initramfs-init", "shell")
 """The farm's own programs in the guest."""
 
@@ -52,8 +56,9 @@ class ImageSpec(Model):
         if self.name not in RELEASES:
             near = get_close_matches(self.name, RELEASES, n=2)
             meant = f"did you mean {' or '.join(near)}? " if near else ""
+            known = ", ".join(RELEASES)
             raise ConfigError(
-                f"cannot make an image {self.name!r}: the name is not known", hint=f"{meant}known: {', '.join(RELEASES)}"
+                f"cannot make an image {self.name!r}: the name is not known", hint=f"{meant}known: {known}"
             )
         return RELEASES[self.name]
 

@@ -25,7 +25,7 @@ LONG_AGO = NOW - timedelta(hours=1)
 
 PASSED = Outcome(verdict=Verdict.PASSED)
 FAILED = Outcome(verdict=Verdict.FAILED, blame=Blame.TEST)
-INFRA = verdict.lost_attempt()
+INFRA = verdict.lost_attempt("killed")
 STOPPED = verdict.cancelled("the run was cancelled")
 FAST = verdict.cancelled("fail-fast: a came to failed")
 

@@ -135,7 +135,7 @@ class Farm(RuleBasedStateMachine):
                 self._change(cell, number, cancel_asked=True)
             case Expire(cell, number):
                 assert (cell, number) not in self.alive
-                self._end(cell, number, verdict.lost_attempt())
+                self._end(cell, number, verdict.lost_attempt("killed"))
             case Conclude(cell, outcome):
                 assert not self._cell(cell).running
                 self.concluded.append(cell)

@@ -195,12 +195,12 @@ def test_a_summary_is_one_short_line_whatever_the_message_holds() -> None:
     ("outcome", "expected"),
     [
         (
-            verdict.lost_attempt(),
+            verdict.lost_attempt("its worker died"),
             Outcome(
                 verdict=Verdict.ERROR,
                 blame=Blame.INFRA,
                 rule="attempt-lost",
-                summary="the worker died or fell silent",
+                summary="the attempt was lost: its worker died",
                 retry=True,
             ),
         ),
