@@ -23,7 +23,7 @@ from farm.errors import FarmError, GuestError, HypervisorError
 from farm.model import AttemptKey, Collect, GuestSpec, Host, Offer, Order, Timeouts
 from runners.deadline import Deadline
 from runners.guest import wait_for
-from runners.libvirt.backend import LibvirtBackend, kill_domain
+from runners.libvirt.backend import LibvirtBackend
 from runners.libvirt.connection import Embedded, embedded, hypervisor_errors
 from runners.libvirt.hypervisors import FASTEST_FIRST, Hypervisor, native_arch
 from runners.libvirt.xml import DomainSpec, domain_xml
@@ -168,7 +168,7 @@ def _hear_firmware(driver: Embedded, hypervisor: Hypervisor, machine: Machine) -
     try:
         _wait_for(machine.firmware_text, console, domain, hypervisor)
     finally:
-        kill_domain(domain)
+        driver.kill(domain)
         console.unlink(missing_ok=True)
 
 

@@ -11,8 +11,9 @@ from farm.errors import ConfigError
 from farm.model import RunRecord
 from farm.report import document as json_document
 from farm.report import junit, markdown, page
-from farm.report.document import Document, document
+from farm.report.document import document
 from farm.report.page import ReadLog
+from farm.report.parts import Document
 
 __all__ = ["FORMATS", "Document", "Format", "ReadLog", "document", "render", "write"]
 

@@ -1,8 +1,4 @@
-"""The report of a run as one frozen document: `report.json`, and what every other format is made of.
-
-Every text in it is cleaned and bounded by its type, so that a format only has to escape. The shape is a
-promise to others (docs/report.md, docs/report.schema.json): whoever changes it raises `SCHEMA`.
-"""
+"""From the record of a run to its report: `report.json`, and what every other format is made from."""
 
 from __future__ import annotations
 
@@ -11,37 +7,27 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Annotated, Final, Literal
+from datetime import datetime
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
+from farm.model import AttemptRecord, CellRecord, Ending, RunRecord, State, TestResult, TestStatus, Verdict
+from farm.report.parts import (
+    SCHEMA,
+    ArtifactPart,
+    AttemptPart,
+    CellCounts,
+    CellPart,
+    Document,
+    ExcludedPart,
+    GuestPart,
+    OutcomePart,
+    PhasePart,
+    RunPart,
+    SourcePart,
+    TestCounts,
+    TestPart,
 )
-
-from farm.model import (
-    AttemptRecord,
-    Blame,
-    CellRecord,
-    Ending,
-    Model,
-    Phase,
-    RunRecord,
-    State,
-    TestResult,
-    TestStatus,
-    Verdict,
-)
-from farm.text import clean, clean_line
+from farm.text import clean_line
 from farm.verdict import exit_code
-
-SCHEMA: Final = 1
 
 _EXIT_MEANINGS = {
     0: "every cell that counts passed",
@@ -57,221 +43,6 @@ _VERDICT_WORDS = {
     Verdict.CANCELLED: "cancelled",
 }
 _WELL = {Ending.OK, None}
-
-
-def _cleaned(limit: int) -> BeforeValidator:
-    return BeforeValidator(lambda text: clean(text, limit=limit) if isinstance(text, str) else text)
-
-
-def _cleaned_line(limit: int) -> BeforeValidator:
-    return BeforeValidator(lambda text: clean_line(text, limit=limit) if isinstance(text, str) else text)
-
-
-Name = Annotated[str, _cleaned(4_000)]
-Line = Annotated[str, _cleaned_line(2_000)]
-Verbatim = Annotated[str, _cleaned(2_000)]
-Text = Annotated[str, _cleaned(32_000)]
-Time = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
-Value = StrictBool | StrictInt | StrictFloat | Line
-
-
-class Part(Model):
-    """A part of the document; takes its fields from the attributes of a record of the same names."""
-
-    model_config = ConfigDict(extra="ignore", from_attributes=True)
-
-
-class SourcePart(Part):
-    """The program under test."""
-
-    kind: Line
-    description: Line
-    digest: Line
-    """SHA-256 over paths, modes and contents of the tree."""
-    files: int
-    bytes: int
-
-
-class CellCounts(Part):
-    """How many cells came to which verdict."""
-
-    all: int
-    passed: int
-    failed: int
-    error: int
-    skipped: int
-    cancelled: int
-    unfinished: int
-    """Without a verdict yet."""
-
-
-class TestCounts(Part):
-    """How many tests had which result, in the attempts that count."""
-
-    __test__ = False
-
-    all: int
-    passed: int
-    failed: int
-    error: int
-    skipped: int
-
-
-class RunPart(Part):
-    """The run as a whole."""
-
-    id: Name
-    matrix: Line
-    matrix_file: Line
-    """As the user named it."""
-    source: SourcePart
-    state: State
-    created: Time
-    finished: Time | None
-    duration_s: float | None
-    cancelled: bool
-    exit_code: int | None
-    """Of `farm run`; null while the run is not finished."""
-    exit_meaning: str
-    headline: str
-    """One sentence for a person."""
-    cells: CellCounts
-    tests: TestCounts
-
-
-class ExcludedPart(Part):
-    """A combination that was left out."""
-
-    id: Name
-    reason: Line
-
-
-class OutcomePart(Part):
-    """A verdict and what it rests on."""
-
-    verdict: Verdict
-    blame: Blame | None
-    rule: Line
-    """The row of the classification table that decided."""
-    summary: Line
-    lines: tuple[Verbatim, ...]
-    """The lines of a log, the console or an exception that decided."""
-
-
-class GuestPart(Part):
-    """What the guest of an attempt really was."""
-
-    host: Line
-    hypervisor: Line
-    hypervisor_version: Line
-    emulated: bool
-    machine: Line
-    cpu: Line
-    image: Line
-    image_digest: Line
-    vcpus: int
-    memory_mib: int
-
-
-class PhasePart(Part):
-    """A phase of an attempt."""
-
-    phase: Phase
-    started: Time
-    duration_s: float | None
-    """null while it goes on."""
-    ending: Ending | None
-    exit_status: int | None
-    detail: Line
-
-
-class TestPart(Part):
-    """The result of one test."""
-
-    __test__ = False
-
-    suite: Line
-    name: Line
-    classname: Line
-    status: TestStatus
-    duration_s: float
-    message: Line
-    detail: Text
-
-
-class ArtifactPart(Part):
-    """A file that an attempt left."""
-
-    path: Name
-    bytes: int
-    sha256: Line
-
-
-class AttemptPart(Part):
-    """One try at a cell."""
-
-    number: int
-    state: State
-    created: Time
-    finished: Time | None
-    duration_s: float | None
-    outcome: OutcomePart | None
-    guest: GuestPart | None
-    """null where none was made."""
-    phases: tuple[PhasePart, ...]
-    tests: tuple[TestPart, ...]
-    artifacts: tuple[ArtifactPart, ...]
-    cpu_s: float
-    """CPU time of the farm's worker, without the hypervisor's."""
-
-
-class CellPart(Part):
-    """One combination of axis values and what it came to."""
-
-    id: Name
-    values: dict[Name, Value]
-    may_fail: bool
-    state: State
-    outcome: OutcomePart | None
-    """null while it is not finished."""
-    phase: Phase | None
-    """The first phase of the last attempt that did not end well."""
-    hypervisor: Line
-    """Of the last guest; before there is one, what was planned."""
-    emulated: bool
-    host: Line
-    image_digest: Line
-    tests: TestCounts
-    rerun: str
-    """The command that runs this cell alone."""
-    attempts: tuple[AttemptPart, ...]
-    """The oldest first; the last one counts."""
-
-    @property
-    def last(self) -> AttemptPart | None:
-        """The attempt that counts."""
-        return self.attempts[-1] if self.attempts else None
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """Its verdict; None while it is not finished."""
-        return self.outcome.verdict if self.outcome else None
-
-
-class Document(Part):
-    """`report.json`."""
-
-    schema_version: Annotated[Literal[1], Field(alias="schema")]
-    run: RunPart
-    excluded: tuple[ExcludedPart, ...]
-    warnings: tuple[Line, ...]
-    cells: tuple[CellPart, ...]
-    """In the order of the plan."""
-
-    @property
-    def troubles(self) -> tuple[CellPart, ...]:
-        """The cells that failed or ended in an error."""
-        return tuple(cell for cell in self.cells if cell.verdict in {Verdict.FAILED, Verdict.ERROR})
 
 
 def document(run: RunRecord) -> Document:

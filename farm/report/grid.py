@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from farm.model import STANDARD_AXES, scalar_text
-from farm.report.document import CellPart
+from farm.report.parts import CellPart
 
 _MOST_COLUMNS = 8
 _NOTHING = "–"

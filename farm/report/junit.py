@@ -13,19 +13,22 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 from junitparser.junitparser import FinalResult
 
 from farm.model import TestStatus, Verdict
-from farm.report.document import CellPart, Document, TestPart
+from farm.report.parts import CellPart, Document, TestPart
 from farm.report.words import verdict
 
-_RESULTS: dict[str, type[FinalResult]] = {
-    TestStatus.FAILED.value: Failure,
-    TestStatus.ERROR.value: Error,
-    TestStatus.SKIPPED.value: Skipped,
-    Verdict.CANCELLED.value: Skipped,
-    "queued": Skipped,
-    "running": Skipped,
+_OF_TEST: dict[TestStatus, type[FinalResult]] = {
+    TestStatus.FAILED: Failure,
+    TestStatus.ERROR: Error,
+    TestStatus.SKIPPED: Skipped,
 }
-"""By the status of a test or the verdict of a cell; what is not here passed."""
-_BAD_TESTS = {TestStatus.FAILED, TestStatus.ERROR}
+_OF_CELL: dict[Verdict | None, type[FinalResult]] = {
+    Verdict.FAILED: Failure,
+    Verdict.ERROR: Error,
+    Verdict.SKIPPED: Skipped,
+    Verdict.CANCELLED: Skipped,
+    None: Skipped,
+}
+"""What is in neither passed."""
 _OWN_SUITE = "farm"
 
 
@@ -87,7 +90,7 @@ def _properties(cell: CellPart) -> dict[str, str]:
 
 def _case(test: TestPart) -> TestCase:
     case = TestCase(test.name, test.classname or test.suite, test.duration_s)
-    kind = _RESULTS.get(test.status.value)
+    kind = _OF_TEST.get(test.status)
     if kind:
         case.result = _result(kind, test.message, test.status.value, test.detail)
     elif test.message or test.detail:
@@ -98,7 +101,7 @@ def _case(test: TestPart) -> TestCase:
 def _cell_case(cell: CellPart) -> TestCase:
     """A test that stands for the cell itself, named after the phase that decided."""
     case = TestCase(cell.phase.value if cell.phase else "cell", cell.id, _duration_s(cell))
-    kind = _RESULTS.get(verdict(cell))
+    kind = _OF_CELL.get(cell.verdict)
     if kind:
         outcome = cell.outcome
         message = outcome.summary if outcome else f"the cell is {cell.state.value}"

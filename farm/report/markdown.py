@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 
 from farm.model import TestStatus
 from farm.report import words
-from farm.report.document import CellPart, Document, TestPart
 from farm.report.grid import Grid, Row, grid
+from farm.report.parts import CellPart, Document, TestPart
 from farm.text import shorten
 
 _PLAIN = re.compile(r"[^\w ,=/·–-]|_")

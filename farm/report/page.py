@@ -13,8 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from farm.errors import NotFoundError
 from farm.model import AttemptKey, TestStatus, Verdict
 from farm.report import words
-from farm.report.document import AttemptPart, CellPart, Document, PhasePart, TestPart
 from farm.report.grid import grid, mode
+from farm.report.parts import AttemptPart, CellPart, Document, PhasePart, TestPart
 from farm.text import clean, shorten
 
 ReadLog = Callable[[AttemptKey, str], bytes]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from farm.report.document import CellPart, TestCounts
+from farm.model import State
+from farm.report.parts import CellPart, TestCounts
 
 _MINUTE_S = 60
 _HOUR_S = 3600
@@ -48,5 +49,7 @@ def tests(counts: TestCounts) -> str:
 
 
 def verdict(cell: CellPart) -> str:
-    """The verdict in one word; `running` or `queued` without one."""
-    return cell.verdict.value if cell.verdict else cell.state.value
+    """The verdict in one word; without one `queued`, `running` or `unknown`."""
+    if cell.verdict:
+        return cell.verdict.value
+    return "unknown" if cell.state is State.FINISHED else cell.state.value

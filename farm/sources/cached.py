@@ -17,17 +17,24 @@ from farm.errors import SourceError
 BLOCK_BYTES = 256 * 1024
 
 
+def _made(folder: Path) -> Path:
+    """The folder, made if need be. Raises SourceError if it cannot be used."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SourceError(
+            f"cannot use the cache {folder}: {error.strerror}", hint="FARM_CACHE may name another"
+        ) from error
+    return folder
+
+
 @contextmanager
 def written(folder: Path, suffix: str = "") -> Iterator[tuple[BufferedRandom, Callable[[str], Path]]]:
     """A new file in `folder`, and the function that gives it its name once it is complete.
 
     A file that has not been named is removed at the end. Raises SourceError if the folder cannot be used.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        number, made = tempfile.mkstemp(prefix=".new-", suffix=suffix, dir=folder)
-    except OSError as error:
-        raise SourceError(f"cannot write to the cache {folder}: {error.strerror}") from error
+    number, made = tempfile.mkstemp(prefix=".new-", suffix=suffix, dir=_made(folder))
     new = Path(made)
     with os.fdopen(number, "w+b") as file:
 
@@ -44,16 +51,14 @@ def written(folder: Path, suffix: str = "") -> Iterator[tuple[BufferedRandom, Ca
 @contextmanager
 def scratch(cache: Path) -> Iterator[Path]:
     """An empty folder in the cache that is removed at the end."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=cache) as made:
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=_made(cache)) as made:
         yield Path(made)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[Path]:
     """The folder, made if need be, for this process alone; waits for others."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("wb") as lock:
+    with (_made(folder) / ".lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
 

@@ -61,7 +61,6 @@ def run_into(
     *,
     to: str,
     limit: int,
-    stdin: IO[bytes] | None = None,
     cwd: Path | None = None,
 ) -> None:
     """Write a program's standard output to a file, at most `limit` bytes. Raises SourceError as `run` does."""
@@ -71,7 +70,7 @@ def run_into(
                 argv,
                 cwd=cwd,
                 env=_environment(None),
-                stdin=stdin or subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,

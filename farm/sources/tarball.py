@@ -49,8 +49,7 @@ def kept(place: str, sha256: str, *, base: Path, cache: Path, limits: Limits) ->
 def unpacked(path: Path, description: str, limits: Limits) -> Iterator[Tree]:
     """The tree in a tar archive, compressed or not, without a single folder around it. Raises SourceError."""
     with TemporaryFile() as plain:
-        with opened(path) as file:
-            _decompress(file, plain, description, limits)
+        _decompress(path, plain, description, limits)
         plain.seek(0)
         with tar_tree(plain, description, whole=False) as tree:
             yield tree
@@ -61,15 +60,16 @@ _READERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
 
-def _decompress(file: IO[bytes], plain: IO[bytes], what: str, limits: Limits) -> None:
+def _decompress(path: Path, plain: IO[bytes], what: str, limits: Limits) -> None:
     limit = limits.bytes + 1024 * limits.files  # a tar has up to 1 KiB of its own for each file
-    magic = file.read(6)
-    file.seek(0)
+    with opened(path) as file:
+        magic = file.read(6)
     if magic.startswith(_ZSTD):
-        run_into(plain, ["zstd", "-dcq"], to=f"decompress {what}", limit=limit, stdin=file)
+        run_into(plain, ["zstd", "-dcq", "--", str(path)], to=f"decompress {what}", limit=limit)
         return
-    reader = next((reader for start, reader in _READERS.items() if magic.startswith(start)), None)
+    reader = next((reader for start, reader in _READERS.items() if magic.startswith(start)), open)
     try:
-        copy(blocks_of(reader(file) if reader else file), plain, limit=limit, to=f"decompress {what}")
+        with reader(path, "rb") as content:
+            copy(blocks_of(content), plain, limit=limit, to=f"decompress {what}")
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise SourceError(f"cannot decompress {what}: {error}") from error

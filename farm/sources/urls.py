@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
-from urllib.parse import unquote, urlsplit
 
 import httpx
 
@@ -32,17 +31,12 @@ def fetched(url: str) -> Iterator[Iterator[bytes]]:
 
     Proxies and certificate bundles are taken from the usual environment variables.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "file":
-        with opened(Path(unquote(parts.path))) as file:
-            yield blocks_of(file)
-        return
-    if parts.scheme not in ("https", "http"):
-        raise SourceError(
-            f"cannot fetch {shown(url)}: {parts.scheme!r} is not allowed",
-            hint="allowed are https, http, file and paths",
-        )
     try:
+        parsed = httpx.URL(url)
+        if parsed.scheme == "file":
+            with opened(Path(parsed.path)) as file:
+                yield blocks_of(file)
+            return
         with httpx.stream("GET", url, headers=_AS_IT_IS, follow_redirects=True, timeout=_TIMEOUT_S) as answer:
             answer.raise_for_status()
             yield answer.iter_raw(BLOCK_BYTES)
@@ -50,6 +44,10 @@ def fetched(url: str) -> Iterator[Iterator[bytes]]:
         code = error.response.status_code
         raise SourceError(
             f"cannot fetch {shown(url)}: the server answered {code} {error.response.reason_phrase}"
+        ) from error
+    except httpx.UnsupportedProtocol as error:
+        raise SourceError(
+            f"cannot fetch {shown(url)}: {error}", hint="allowed are https, http, file and paths"
         ) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise SourceError(f"cannot fetch {shown(url)}: {error}") from error

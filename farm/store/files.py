@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from farm.errors import NotFoundError
+from farm.errors import NotFoundError, UntrustedError
 from farm.model import ArtifactFound, ArtifactRecord, AttemptKey, LogChunk, Phase, Stream
 from farm.text import safe_path
 
 _SLUG_CHARS = 60
+_HASH_CHARS = 16
 _CONSOLE = "console"
+_IN_THE_WAY = frozenset({errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG})
+"""What the system says of a name that another file of the same attempt, or its own length, rules out."""
 
 
 class Files:
@@ -20,44 +25,88 @@ class Files:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "runs"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._digests: dict[Path, hashlib._Hash] = {}
 
     def of(self, key: AttemptKey) -> Path:
-        """The folder of an attempt."""
+        """The folder of an attempt; below the store's whatever the key holds."""
         return self._folder / slug(key.run) / slug(key.cell) / str(key.number)
 
     def write_log(self, key: AttemptKey, chunk: LogChunk) -> None:
         """Append to the phase's log, or to the console's."""
         name = _CONSOLE if chunk.stream is Stream.CONSOLE else chunk.phase.value
-        _append(self.of(key) / "logs" / f"{name}.log", chunk.data)
+        _append(self._log(key, name), chunk.data)
 
     def write_artifact(self, key: AttemptKey, found: ArtifactFound) -> ArtifactRecord:
-        """Append to an artifact; gives it as it is now. Raises UntrustedError for a name that leads away."""
-        path = self.of(key) / "artifacts" / safe_path(found.path)
-        _append(path, found.data)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return ArtifactRecord(path=found.path, bytes=path.stat().st_size, sha256=digest)
+        """Append to an artifact; gives it as it is now.
+
+        Raises UntrustedError for a name that leads away, or that cannot be beside those already there.
+        """
+        folder, name = self.of(key) / "artifacts", safe_path(found.path)
+        path = folder / name
+        _refuse_links(folder, name)
+        digest = self._digest_so_far(path)
+        try:
+            _append(path, found.data)
+        except OSError as error:
+            if error.errno not in _IN_THE_WAY:
+                raise
+            raise UntrustedError(f"cannot keep the artifact {str(name)!r}: {error.strerror}") from error
+        digest.update(found.data)
+        self._digests[path] = digest
+        return ArtifactRecord(path=found.path, bytes=path.stat().st_size, sha256=digest.hexdigest())
+
+    def close(self, key: AttemptKey) -> None:
+        """Nothing more comes from this attempt."""
+        folder = self.of(key)
+        self._digests = {path: digest for path, digest in self._digests.items() if not path.is_relative_to(folder)}
 
     def log(self, key: AttemptKey, name: str) -> bytes:
         """A log as it was written. Raises NotFoundError."""
         there = self.logs(key)
         if name not in there:
-            raise NotFoundError(f"cannot find a log {name!r} of {key}", hint=f"there are: {', '.join(there) or 'none'}")
-        return (self.of(key) / "logs" / f"{name}.log").read_bytes()
+            raise NotFoundError(
+                f"cannot find a log {name!r} of {key}: there is none", hint=f"there are: {', '.join(there) or 'none'}"
+            )
+        return self._log(key, name).read_bytes()
 
     def logs(self, key: AttemptKey) -> tuple[str, ...]:
         """The names of the logs there are, in the order of the phases, the console last."""
         names = (*(phase.value for phase in Phase), _CONSOLE)
-        return tuple(name for name in names if (self.of(key) / "logs" / f"{name}.log").exists())
+        return tuple(name for name in names if self._log(key, name).exists())
+
+    def _log(self, key: AttemptKey, name: str) -> Path:
+        return self.of(key) / "logs" / f"{name}.log"
+
+    def _digest_so_far(self, path: Path) -> hashlib._Hash:
+        """Of what the file holds; a large file comes in pieces, and is read again only after a restart."""
+        if path in self._digests:
+            return self._digests[path]
+        if not path.is_file():
+            return hashlib.sha256()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256")
 
 
 def slug(name: str) -> str:
-    """A safe and unique name of a folder for a run or a cell."""
-    readable = re.sub(r"[^A-Za-z0-9._=-]+", "_", name)[:_SLUG_CHARS].lstrip(".") or "_"
-    return readable if readable == name else f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    """A safe name of a folder for a run or a cell, of its own for every name.
+
+    Plain short names are themselves; every other one ends in a hash, and in a `~`, which no plain one has.
+    """
+    readable = re.sub(r"[^A-Za-z0-9._=-]+", "_", name)[:_SLUG_CHARS].lstrip(".")
+    if readable == name and name:
+        return name
+    return f"{readable}~{hashlib.sha256(name.encode()).hexdigest()[:_HASH_CHARS]}"
+
+
+def _refuse_links(folder: Path, name: PurePosixPath) -> None:
+    """Raise UntrustedError where a part of the name is a link: nobody has made one here on purpose."""
+    steps = [name, *name.parents]
+    if any((folder / step).is_symlink() for step in steps):
+        raise UntrustedError(f"cannot keep the artifact {str(name)!r}: a part of its name is a link")
 
 
 def _append(path: Path, data: bytes) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with path.open("ab") as file:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    with open(os.open(path, flags, 0o600), "ab") as file:  # noqa: PTH123 a path cannot be opened with flags
         file.write(data)

@@ -34,7 +34,6 @@ from runners.machines import machine_for
 from runners.ssh import connect
 
 _POLL_S = 0.05
-_QUIT_S = 1.0
 _CONSOLE_BYTES = 64 * 1024
 _FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)")
 
@@ -179,7 +178,7 @@ class LibvirtGuest:
         if domain is None:
             domain = _find(self._driver.connection, self._spec.uuid)
         if domain is not None:
-            kill_domain(domain)
+            self._driver.kill(domain)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _forwarded_port(self) -> int:
@@ -218,18 +217,6 @@ _STATES = {
     libvirt.VIR_DOMAIN_PAUSED: "its machine stands still",
     libvirt.VIR_DOMAIN_SHUTDOWN: "its machine is shutting down",
 }
-
-
-def kill_domain(domain: libvirt.virDomain) -> None:
-    """End a domain at once; no harm if it has ended by itself."""
-    with contextlib.suppress(libvirt.libvirtError):
-        # `destroy` takes 1.6 s; a QEMU that is asked is gone in a few hundredths.
-        libvirt_qemu.qemuMonitorCommand(domain, "quit", libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
-        until = time.monotonic() + _QUIT_S
-        while domain.isActive() and time.monotonic() < until:
-            time.sleep(0.01)
-    with contextlib.suppress(libvirt.libvirtError):
-        domain.destroy()
 
 
 def _find(connection: libvirt.virConnect, domain_uuid: str) -> libvirt.virDomain | None:

@@ -14,7 +14,7 @@ _QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
 _NETWORK_DEVICES = {
     # A fixed place on the root bus, after all that libvirt puts there itself; no option ROM for PXE.
     "pci": "virtio-net-pci,netdev=farm,bus=pcie.0,addr=0x1e,romfile=",
-    "ccw": "virtio-net-ccw,netdev=farm",
+    "ccw": "virtio-net-ccw,netdev=farm,devno=fe.0.1000",
 }
 _CONSOLES = {"pci": "serial", "ccw": "sclp"}
 _NETWORKS = {"isolated": ",restrict=on", "open": ""}

@@ -6,7 +6,8 @@ import jsonschema
 import pytest
 
 from farm.model import CellRecord, Placement, RunRecord, State, Verdict
-from farm.report.document import Document, document, render, rerun_command, schema
+from farm.report.document import document, render, rerun_command, schema
+from farm.report.parts import Document
 from tests.unit.records import START, cell_record, demo_run
 
 DOCS = Path(__file__).parents[2] / "docs"

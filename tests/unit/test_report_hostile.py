@@ -18,7 +18,7 @@ from tests.unit.records import cell_record, demo_run
 from tests.unit.test_report_formats import Page
 
 NASTY = (
-    "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}{% raw %}]]><!-- --><?php ?>"
+    "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7777*7777 }}{% raw %}]]><!-- --><?php ?>"
     "\x1b[31mred\x1b]0;title\x07\x00\x08\x9b1m\r\n"
     "````\n```\n`|`|**bold**|[link](http://evil.example)<b>|@everyone #1 https://evil.example www.evil.example\n"
     "# heading\n---\n\u202egnp.exe\u2066\u200b\ufeff\ud800\ufffe &lt;&#x3c;&amp;\\`\\|"
@@ -88,7 +88,7 @@ def test_the_page_holds_no_element_of_the_guests() -> None:
     attributes = {name for _, attributes in page.elements for name in attributes}
     assert attributes <= {name for _, attributes in calm.elements for name in attributes}
     assert all(link.startswith("#") for link in page.values("href"))
-    assert "49" not in re.findall(r"\{\{ 7\*7 \}\}|49", render("html", hostile_run(), nasty_log))
+    assert str(7777 * 7777) not in render("html", hostile_run(), nasty_log)
 
 
 def outside_of_code(text: str) -> str:
@@ -115,7 +115,7 @@ def test_the_summary_lets_nothing_of_the_guests_out_of_its_fences() -> None:
 @settings(max_examples=200)
 @given(st.text(alphabet="`~ab \n|\\<", max_size=60))
 def test_no_text_ends_its_fence_or_span(text: str) -> None:
-    assert outside_of_code("before\n" + fence(text) + "after") == "before\n\nafter"
+    assert outside_of_code("before\n" + fence(text) + "after") == "before\nafter"
     assert outside_of_code(f"before {code(text)} after") == "before CODE after"
 
 

@@ -154,6 +154,12 @@ def test_more_than_the_limits_is_refused(limits: Limits, message: str) -> None:
         checked(tree, limits)
 
 
+def test_a_cache_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SourceError, match="cannot use the cache"):
+        pack(Tree("it", [_file("a")]), tmp_path / "file" / "cache")
+
+
 def test_a_socket_and_a_fifo_in_a_folder_are_named(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     (folder / "d").mkdir(parents=True)
