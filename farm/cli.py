@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 host_app = typer.Typer(help="This machine as a host of a cluster.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(host_app, name="host")
-out = Console(highlight=False)
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False)
 
 MatrixFile = Annotated[Path, typer.Argument(metavar="MATRIX", help="The matrix file.")]
@@ -174,7 +174,7 @@ def doctor() -> None:
     with out.status("trying the hypervisors …"):
         host = _probe().remember(settings, _probe().probe_host(settings))
     out.print(tables.hosts_table((host,)))
-    if not any(not offer.problem for offer in host.offers):
+    if all(offer.problem for offer in host.offers if not offer.scripted):
         raise typer.Exit(2)
 
 

@@ -94,6 +94,8 @@ class Display:
                 row.failed += sum(test.status in (TestStatus.FAILED, TestStatus.ERROR) for test in event.tests)
             case LogChunk(stream=Stream.FARM):
                 row.note = (clean(event.data, limit=4096).strip().splitlines() or [""])[-1][:_NOTE_CHARS]
+                if row.note and not self._console.is_terminal:
+                    self._say(key.cell, row.note)
             case Held():
                 self._say(key.cell, f"held until {event.until:%H:%M:%S} UTC", event.command)
             case _:

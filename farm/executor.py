@@ -60,7 +60,7 @@ class RayExecutor:
 
     def hosts(self) -> tuple[Host, ...]:
         """The hosts of the cluster, as their nodes' resources and labels tell."""
-        nodes = [node for node in ray.nodes() if node["Alive"]]
+        nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         return tuple(host for node in nodes if (host := _host_of(node)).offers)
 
     def capacity(self, guest: GuestSpec) -> int:
@@ -128,16 +128,25 @@ class RayExecutor:
 def labels_of(host: Host) -> dict[str, str]:
     """The labels with which a host's node joins the cluster."""
     return {
-        f"{LABEL}.{offer.hypervisor}.{offer.arch}": "emulated" if offer.emulated else "native"
+        f"{LABEL}.{offer.hypervisor}.{offer.arch}": _how(offer)
         for offer in host.offers
         if not offer.problem
     }
 
 
+def _how(offer: Offer) -> str:
+    return "scripted" if offer.scripted else "emulated" if offer.emulated else "native"
+
+
 def _host_of(node: dict[str, Any]) -> Host:
     resources, labels = node["Resources"], node.get("Labels", {})
     offers = [
-        Offer(hypervisor=key.split(".")[1], arch=key.split(".")[2], emulated=value == "emulated")
+        Offer(
+            hypervisor=key.split(".")[1],
+            arch=key.split(".")[2],
+            emulated=value != "native",
+            scripted=value == "scripted",
+        )
         for key, value in labels.items()
         if key.startswith(f"{LABEL}.")
     ]
@@ -155,7 +164,7 @@ def _task(order: Order) -> Any:
         name=str(order.key),
         num_cpus=order.guest.vcpus,
         resources={MEMORY: order.guest.memory_mib},
-        label_selector={f"{LABEL}.{order.hypervisor}.{order.arch}": "in(emulated,native)"},
+        label_selector={f"{LABEL}.{order.hypervisor}.{order.arch}": "in(native,emulated,scripted)"},
         num_returns="streaming",
         max_retries=0,
         _generator_backpressure_num_objects=_UNREAD_EVENTS,

@@ -124,13 +124,17 @@ def _rank(fit: _Fit, best: Offer) -> int | None:
 
 
 def _fit(cell: Cell, guest: GuestSpec, host: Host) -> _Fit:
-    offers = [offer for offer in host.offers if offer.arch == cell.arch and cell.hypervisor in (AUTO, offer.hypervisor)]
+    offers = [offer for offer in host.offers if offer.arch == cell.arch and _asked(cell, offer)]
     usable = tuple(offer for offer in offers if not offer.problem)
     lack = next(_lacks(guest, host), "")
     if usable and not lack:
         return _Fit(host.name, usable)
     problems = [f"{offer.hypervisor} cannot be used ({offer.problem})" for offer in offers if offer.problem]
     return _Fit(host.name, (), lack if usable else ", ".join(problems) or _offers_nothing(cell, host))
+
+
+def _asked(cell: Cell, offer: Offer) -> bool:
+    return cell.hypervisor == offer.hypervisor or (cell.hypervisor == AUTO and not offer.scripted)
 
 
 def _lacks(guest: GuestSpec, host: Host) -> Iterator[str]:
@@ -144,9 +148,9 @@ def _offers_nothing(cell: Cell, host: Host) -> str:
     others = sorted({offer.hypervisor for offer in host.offers if offer.arch == cell.arch})
     if others:
         return f"runs {cell.arch} with {' or '.join(others)}, not {cell.hypervisor}"
-    archs = sorted({offer.arch for offer in host.offers if cell.hypervisor in (AUTO, offer.hypervisor)})
+    archs = sorted({offer.arch for offer in host.offers if _asked(cell, offer)})
     way = "" if cell.hypervisor == AUTO else f" with {cell.hypervisor}"
-    return f"cannot run {cell.arch}{way} (only {', '.join(archs)})" if archs else f"has no {cell.hypervisor}"
+    return f"cannot run {cell.arch}{way} (only {', '.join(archs)})" if archs else f"offers nothing{way}"
 
 
 def _problem(cell: Cell, hosts: Sequence[Host], fits: Sequence[_Fit]) -> str:

@@ -25,6 +25,10 @@ from farm.model import (
 from farm.text import clean
 
 
+_WHOLE = ("cell", "run", "image", "verdict", "hypervisor")
+"""Columns whose words are for copying, or too short to be broken."""
+
+
 def plan_table(plan: Plan) -> Table:
     """Cells in the order in which they start, then what was excluded."""
     table = _table("cell", "hypervisor", "host")
@@ -82,7 +86,7 @@ def hosts_table(hosts: Iterable[Host]) -> Table:
     table = _table("host", "guests", "hypervisor", "arch", "how", "state")
     for host in hosts:
         room = f"{host.vcpus} vCPUs, {host.memory_mib} MiB"
-        for offer in host.offers:
+        for offer in (offer for offer in host.offers if not offer.scripted):
             works = "works" if host.probed else "there, not tried"
             state = Text(offer.problem or works, style="yellow" if offer.problem else "green" if host.probed else "")
             version = f"{offer.hypervisor} {offer.version}".strip()
@@ -122,5 +126,5 @@ def _result_columns(cell: CellRecord) -> Iterable[str | Text]:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
     return table

@@ -89,9 +89,14 @@ def _host(offers: Iterable[Offer], *, probed: bool) -> Host:
         uri="qemu:///embed",
         vcpus=len(os.sched_getaffinity(0)),
         memory_mib=max(512, memory_mib - _KEPT_FOR_HOST_MIB),
-        offers=tuple(offers),
+        offers=(*offers, *_scripted()),
         probed=probed,
     )
+
+
+def _scripted() -> Iterator[Offer]:
+    for arch in MACHINES:
+        yield Offer(hypervisor="fake", arch=arch, emulated=True, scripted=True)
 
 
 def _offer(hypervisor: Hypervisor, machine: Machine, *, version: str = "", problem: str = "") -> Offer:

@@ -35,7 +35,10 @@ class _Nowhere:
         return Problem("matrix", 1, 1, what)
 
 
-def expansion(matrix: Matrix, at: At = _Nowhere()) -> Expansion:
+_NOWHERE = _Nowhere()
+
+
+def expansion(matrix: Matrix, at: At = _NOWHERE) -> Expansion:
     """The cells of a matrix. `at` gives positions (`document.at`). Raises MatrixError with all that is wrong."""
     _refuse(_too_many(matrix, at))
     expanded = expand(matrix.axes, matrix.exclude, matrix.include)

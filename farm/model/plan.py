@@ -58,6 +58,8 @@ class Offer(Model):
     """Of the hypervisor, where it is known."""
     problem: str = ""
     """Why it cannot be used; empty where it can."""
+    scripted: bool = False
+    """There is no machine at all (`fake`): only for cells that ask for it by name."""
 
 
 class Host(Model):

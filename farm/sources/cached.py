@@ -75,7 +75,10 @@ def copy(blocks: Iterator[bytes], file: IO[bytes], *, limit: int, to: str) -> st
         if total > limit:
             raise SourceError(f"cannot {to}: it is larger than {limit} bytes")
         digest.update(block)
-        file.write(block)
+        try:
+            file.write(block)
+        except OSError as error:
+            raise SourceError(f"cannot {to}: {error.strerror}", hint="free some space on the disk") from error
     return digest.hexdigest()
 
 

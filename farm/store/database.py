@@ -70,8 +70,7 @@ def open_database(url: str) -> Engine:
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     try:
-        with store_errors(f"open the store {parsed.render_as_string()}"):
-            _migrate(engine)
+        _migrate(engine, f"open the store {parsed.render_as_string()}")
     except FarmError:
         engine.dispose()
         raise
@@ -125,14 +124,14 @@ def _supported(url: str) -> URL:
     return parsed if "timeout" in parsed.query else parsed.update_query_dict({"timeout": _BUSY_S})
 
 
-def _migrate(engine: Engine) -> None:
+def _migrate(engine: Engine, what: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     head = ScriptDirectory.from_config(config).get_current_head()
-    with reading(engine, "read the version of the store") as connection:
+    with reading(engine, what) as connection:
         if MigrationContext.configure(connection).get_current_revision() == head:
             return
-    with writing(engine, "migrate the store") as connection:
+    with writing(engine, what) as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

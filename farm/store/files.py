@@ -78,9 +78,9 @@ class Files:
         return self.of(key) / "logs" / f"{name}.log"
 
     def _digest_so_far(self, path: Path) -> hashlib._Hash:
-        """Of what the file holds; a large file comes in pieces, and is read again only after a restart."""
-        if path in self._digests:
-            return self._digests[path]
+        """Of what the file holds; a large file comes in pieces, and is read again only where writing one went wrong."""
+        if known := self._digests.pop(path, None):
+            return known
         if not path.is_file():
             return hashlib.sha256()
         with path.open("rb") as file:

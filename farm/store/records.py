@@ -1,12 +1,13 @@
-"""Rows into records."""
+"""Rows into records and states."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, select
+from sqlalchemy import Connection, RowMapping, Table, func, select
 
+from farm.lifecycle import AttemptState, CellState, RunState
 from farm.model import (
     ArtifactRecord,
     AttemptKey,
@@ -16,8 +17,11 @@ from farm.model import (
     Outcome,
     PhaseRecord,
     RunRecord,
+    RunSummary,
+    State,
     Submission,
     TestResult,
+    Verdict,
 )
 from farm.store import tables as t
 
@@ -35,9 +39,15 @@ def outcome_of(row: RowMapping) -> Outcome | None:
     return Outcome.model_validate(row["outcome"]) if row["outcome"] else None
 
 
-def read_run(db: Connection, run: RowMapping) -> RunRecord:
+RUN = tuple(column for column in t.runs.c if column is not t.runs.c.submission)
+"""The columns of a run without the one that is large."""
+
+NEWEST = (t.runs.c.created.desc(), t.runs.c.number.desc())
+"""The order of runs, the newest first."""
+
+
+def read_run(db: Connection, run: RowMapping, submission: Submission) -> RunRecord:
     """A run with everything that belongs to it."""
-    submission = Submission.model_validate(run["submission"])
     placements = {placement.cell.id: placement for placement in submission.plan.placements}
     attempts = _attempts(db, run["id"])
     rows = db.execute(select(t.cells).where(t.cells.c.run == run["id"]).order_by(t.cells.c.position)).mappings()
@@ -58,6 +68,73 @@ def read_run(db: Connection, run: RowMapping) -> RunRecord:
             for row in rows
         ),
     )
+
+
+def read_state(db: Connection, run: RowMapping, submission: Submission) -> RunState:
+    """As much of a run as deciding needs."""
+    matrix = submission.plan.matrix
+    limits = [limit for limit in (matrix.max_parallel, submission.max_parallel) if limit]
+    return RunState(
+        cells=_cell_states(db, run["id"], submission),
+        state=State(run["state"]),
+        fail_fast=matrix.fail_fast,
+        max_parallel=min(limits, default=None),
+        retries_infra=matrix.retries.infra,
+        cancel_requested=run["cancel_requested"],
+    )
+
+
+def read_summaries(db: Connection, limit: int) -> tuple[RunSummary, ...]:
+    """The newest runs, the newest first."""
+    rows = db.execute(select(*RUN).order_by(*NEWEST).limit(limit)).mappings().all()
+    counts: dict[str, dict[Verdict | None, int]] = {row["id"]: {} for row in rows}
+    grouped = select(t.cells.c.run, t.cells.c.verdict, func.count()).where(t.cells.c.run.in_(counts))
+    for run, verdict, count in db.execute(grouped.group_by(t.cells.c.run, t.cells.c.verdict)):
+        counts[run][Verdict(verdict) if verdict else None] = count
+    return tuple(
+        RunSummary(
+            id=row["id"],
+            state=row["state"],
+            created=row["created"],
+            finished=row["finished"],
+            cancelled=row["cancelled"],
+            cells=sum(counts[row["id"]].values()),
+            verdicts={verdict: count for verdict, count in counts[row["id"]].items() if verdict},
+        )
+        for row in rows
+    )
+
+
+def _cell_states(db: Connection, run_id: str, submission: Submission) -> tuple[CellState, ...]:
+    placements = {placement.cell.id: placement for placement in submission.plan.placements}
+    attempts = _attempt_states(db, run_id)
+    rows = db.execute(select(t.cells).where(t.cells.c.run == run_id).order_by(t.cells.c.position)).mappings()
+    return tuple(
+        CellState(
+            id=row["cell"],
+            state=State(row["state"]),
+            attempts=tuple(attempts.get(row["cell"], ())),
+            outcome=outcome_of(row),
+            may_fail=placements[row["cell"]].cell.may_fail,
+            problem=placements[row["cell"]].problem,
+        )
+        for row in rows
+    )
+
+
+def _attempt_states(db: Connection, run_id: str) -> dict[str, list[AttemptState]]:
+    found: dict[str, list[AttemptState]] = {}
+    query = select(t.attempts).where(t.attempts.c.run == run_id).order_by(t.attempts.c.number)
+    for row in db.execute(query).mappings():
+        attempt = AttemptState(
+            number=row["number"],
+            state=State(row["state"]),
+            seen=when(row["seen"]),
+            outcome=outcome_of(row),
+            cancel_asked=row["cancel_asked"],
+        )
+        found.setdefault(row["cell"], []).append(attempt)
+    return found
 
 
 def _attempts(db: Connection, run_id: str) -> dict[str, list[AttemptRecord]]:

@@ -19,6 +19,8 @@ _PAYLOAD = 0x248  # payload_offset, payload_length: since boot protocol 2.08
 _SECTOR = 512
 _ELF = b"\x7fELF"
 _GZIP = b"\x1f\x8b"
+_SIZE_LENGTH = 4
+_GZIP = b"\x1f\x8b"
 _SIZE_BYTES = 4
 
 
@@ -35,7 +37,7 @@ def _xz(data: bytes) -> bytes:
 
 
 _DECOMPRESSORS = (
-    (b"\xfd7zXZ\0", _xz),
+    (b"\xfd7zXZ\0", lzma.decompress),
     (b"\x28\xb5\x2f\xfd", _zstd),
     (_GZIP, gzip.decompress),
     (b"\x02\x21\x4c\x18", _lz4),

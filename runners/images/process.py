@@ -41,7 +41,7 @@ def run(
         assert process.stdout is not None  # noqa: S101 -- asked for in _start
         for data in _read(process.stdout):
             deadline.check()
-            yield Chunk(Stream.FARM, data) if data else TICK
+            yield Chunk(Stream.STDOUT, data) if data else TICK
             tail = (tail + data)[-64 * 1024 :]
         status = process.wait()
     finally:

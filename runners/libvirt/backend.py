@@ -80,7 +80,10 @@ class LibvirtBackend:
             memory_mib=order.guest.memory_mib,
             console=folder / "console.log",
             kernel=Kernel(image.kernel, image.initrd, image.cmdline),
-            disks=(Disk(folder / "disk.qcow2", "qcow2"), Disk(folder / "seed.tar", "raw", read_only=True)),
+            disks=(
+                Disk("farm-root", folder / "disk.qcow2", "qcow2"),
+                Disk("farm-seed", folder / "seed.tar", "raw", read_only=True),
+            ),
             network=order.guest.network,
         )
         facts = GuestFacts(

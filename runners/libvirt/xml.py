@@ -25,8 +25,9 @@ ET.register_namespace("qemu", _QEMU_NS)
 
 @dataclass(frozen=True)
 class Disk:
-    """A virtio disk; the first is /dev/vda."""
+    """A virtio disk; the guest knows it by its serial number."""
 
+    serial: str
     path: Path
     format: str
     """`qcow2` or `raw`."""
@@ -115,6 +116,7 @@ def _add_devices(domain: ET.Element, spec: DomainSpec) -> None:
         _add(element, "driver", name="qemu", type=disk.format, cache="unsafe", error_policy="stop")
         _add(element, "source", file=str(disk.path))
         _add(element, "target", dev=f"vd{chr(ord('a') + number)}", bus="virtio")
+        _add(element, "serial", disk.serial)
         if disk.read_only:
             _add(element, "readonly")
     if spec.machine.transport == "pci":

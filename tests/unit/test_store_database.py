@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import errno
+import sqlite3
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, event, text
+
+from farm.errors import ConfigError, FarmError, FullError, HostError
+from farm.model import AttemptKey, Heartbeat
+from farm.store import Store
+from farm.store.database import store_errors
+from farm.store.tables import metadata
+from tests.unit.test_store import CELLS, NOW, submission
+
+
+def url_of(folder: Path, options: str = "") -> str:
+    return f"sqlite:///{folder / 'farm.db'}{options}"
+
+
+def opened(folder: Path, options: str = "") -> Store:
+    return Store.open(url_of(folder, options), folder)
+
+
+def test_the_migrated_schema_is_that_of_the_tables(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    engine = create_engine(url_of(tmp_path))
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM sqlite_master WHERE name = 'attempts'")) == 1
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_a_store_is_found_again_as_it_was_left(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    run = first.create_run(submission(), now=NOW)
+    first.close()
+    second = opened(tmp_path)
+    assert second.run(run.id) == run
+    second.close()
+
+
+def test_only_the_owner_may_look_into_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "state"
+    store = opened(folder)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (folder, folder / "runs")} == {0o700}
+    store.close()
+
+
+def test_a_folder_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    folder.chmod(0o750)
+    opened(folder).close()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+
+
+def test_a_path_may_hold_the_signs_of_ini_files(tmp_path: Path) -> None:
+    folder = tmp_path / "100%(here)s"
+    opened(folder).close()
+    assert (folder / "farm.db").exists()
+
+
+def test_several_may_open_a_new_store_at_once(tmp_path: Path) -> None:
+    together = threading.Barrier(6)
+
+    def open_and_create(_: int) -> str:
+        together.wait()
+        store = opened(tmp_path)
+        run = store.create_run(submission(), now=NOW)
+        store.close()
+        return run.id
+
+    with ThreadPoolExecutor(6) as pool:
+        ids = sorted(pool.map(open_and_create, range(6)))
+    assert ids == [f"demo-{number}" for number in range(1, 7)]
+
+
+def test_runs_can_be_read_while_another_process_writes(tmp_path: Path) -> None:
+    writer = opened(tmp_path)
+    writer.create_run(submission(), now=NOW)
+    other = sqlite3.connect(tmp_path / "farm.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("DELETE FROM cells")
+    reader = opened(tmp_path, "?timeout=0")
+    assert len(reader.run("demo-1").cells) == len(CELLS)
+    assert reader.runs()[0].cells == len(CELLS)
+    other.execute("ROLLBACK")
+    other.close()
+    for store in (reader, writer):
+        store.close()
+
+
+def test_a_locked_store_says_so(tmp_path: Path) -> None:
+    store = opened(tmp_path, "?timeout=0")
+    other = sqlite3.connect(tmp_path / "farm.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(HostError, match="cannot store the run: database is locked") as caught:
+        store.create_run(submission(), now=NOW)
+    assert "another program" in caught.value.hint
+    other.execute("ROLLBACK")
+    assert store.create_run(submission(), now=NOW).id == "demo-1"
+    other.close()
+    store.close()
+
+
+def test_a_full_disk_loses_nothing_that_was_stored(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    run = store.create_run(submission(), now=NOW)
+    key = AttemptKey(run=run.id, cell=CELLS[0], number=1)
+    store.start_attempt(key, now=NOW)
+    # SQLite's own way to run full: no page more than there are.
+    event.listen(store._engine, "begin", lambda connection: connection.exec_driver_sql("PRAGMA max_page_count = 1"))
+    many = [f"cell-{number}" for number in range(5_000)]
+    with pytest.raises(FullError, match="cannot store the run") as caught:
+        store.create_run(submission(*many), now=NOW)
+    assert "free some disk space" in caught.value.hint
+    assert store.record(key, [Heartbeat(at=NOW)])
+    assert [summary.id for summary in store.runs()] == [run.id]
+    store.close()
+
+
+def test_a_store_of_a_newer_farm_is_left_alone(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    database = sqlite3.connect(tmp_path / "farm.db")
+    database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.commit()
+    with pytest.raises(ConfigError, match="newer version of the farm") as caught:
+        opened(tmp_path)
+    assert "update the farm" in caught.value.hint
+    assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
+    database.close()
+
+
+def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "farm.db").write_text("my diary\n" * 200)
+    with pytest.raises(ConfigError, match="not a database") as caught:
+        opened(tmp_path)
+    assert "FARM_STATE" in caught.value.hint
+    assert (tmp_path / "farm.db").read_text().startswith("my diary")
+
+
+def test_a_database_where_nothing_can_be_made_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot open the store"):
+        Store.open(f"sqlite:///{tmp_path / 'nowhere' / 'farm.db'}", tmp_path)
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    with pytest.raises(HostError, match="cannot open the store in"):
+        opened(tmp_path / "state")
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "nosuch:///x", "mysql://u:secret@h/d"])
+def test_a_database_that_is_not_supported_is_refused_without_its_password(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match="cannot open the store") as caught:
+        Store.open(url, tmp_path)
+    assert "sqlite:///" in caught.value.hint
+    assert "secret" not in str(caught.value)
+
+
+def test_a_disk_that_is_full_for_files_is_full() -> None:
+    with pytest.raises(FullError, match="cannot write it: No space left on device"), store_errors("write it"):
+        Path("/dev/full").write_bytes(b"x")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (errno.ENOSPC, FullError),
+        (errno.EDQUOT, FullError),
+        (errno.EACCES, ConfigError),
+        (errno.EROFS, ConfigError),
+        (errno.EIO, HostError),
+    ],
+)
+def test_errors_of_the_file_system_are_the_farms(code: int, kind: type[FarmError]) -> None:
+    with pytest.raises(FarmError, match="cannot write it") as caught, store_errors("write it"):
+        raise OSError(code, "why")
+    assert type(caught.value) is kind
+    assert caught.value.hint
