@@ -86,4 +86,4 @@ def _rewritten(tree: Tree) -> Iterator[Problem]:
 def _matrix_error(problems: list[Problem]) -> MatrixError:
     """The problems in the order of the file; the same thing said twice at one place is said once."""
     order = dict.fromkeys(sorted(problems, key=lambda problem: (problem.line, problem.column)))
-    return MatrixError(tuple(order))
+    return MatrixError(tuple(order), hint="every key is described in docs/matrix.md")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.composer import MaxDepthExceededError
+from ruamel.yaml.composer import ComposerError, MaxDepthExceededError
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
@@ -102,6 +102,8 @@ def _refused(file: str, mark: Mark, what: str) -> MatrixError:
 def _not_yaml(text: str, file: str, error: MarkedYAMLError) -> MatrixError:
     """What YAML's own error comes to in words for a person."""
     mark = error.problem_mark or error.context_mark
+    if isinstance(error, ComposerError) and error.context_mark:  # its one error that has a context
+        return _refused(file, _mark(mark), "a second document begins here; a matrix file holds one")
     first = error.context_mark or mark
     for number, line in list(enumerate(text.splitlines(), 1))[first.line : mark.line + 1]:
         if tab := re.match(r" *\t", line):
