@@ -11,10 +11,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from farm.errors import HostError
-from farm.executor import AttemptCancelledError, RayExecutor
+from farm.errors import AttemptCancelledError, AttemptLostError, UntrustedError
+from farm.executor import RayExecutor
 from farm.lifecycle import Cancel, Command, Conclude, Expire, Finish, Start, reconcile
-from farm.model import AttemptEnded, AttemptKey, Event, Heartbeat, Outcome, RunRecord, State
+from farm.model import (
+    AttemptEnded,
+    AttemptKey,
+    Ending,
+    Event,
+    Evidence,
+    Failure,
+    Heartbeat,
+    Outcome,
+    Phase,
+    RunRecord,
+    State,
+)
 from farm.planner import order_for
 from farm.store import Store
 from farm.verdict import cancelled, classify, lost_attempt
@@ -112,22 +124,25 @@ class Controller:
         cpu_s = 0.0
         try:
             async for event in self._with_first_event(key, self._executor.run(order)):
-                if not self._store.record(key, (event,)):
+                if not self._store.record(key, (event,), now=_now()):
                     return  # fenced: somebody has already said what became of it
                 self._watcher.event(key, event)
                 if isinstance(event, AttemptEnded):
                     outcome, cpu_s = classify(event.evidence), event.cpu_s
         except AttemptCancelledError:
             outcome = cancelled(self._reasons.get(key, "the attempt was cancelled from outside"))
-        except HostError as error:
+        except AttemptLostError as error:
             outcome = lost_attempt(error.message)
+        except UntrustedError as error:
+            outcome = classify(Evidence(failure=_refused(error)))
+            self._cancel(key, "what it sends is not accepted")
         self._store.finish_attempt(key, outcome, now=_now(), cpu_s=cpu_s)
 
     async def _with_first_event(self, key: AttemptKey, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
         """The events; until the first one the attempt waits for its place in Ray, and is not lost."""
         first = asyncio.ensure_future(anext(events, None))
         while not (await asyncio.wait({first}, timeout=_FIRST_EVENT_S))[0]:
-            self._store.record(key, (Heartbeat(at=_now()),))
+            self._store.record(key, (Heartbeat(at=_now()),), now=_now())
         if (event := first.result()) is not None:
             yield event
             async for event in events:
@@ -139,6 +154,10 @@ class Controller:
         except TimeoutError:
             return
         self._wake.clear()
+
+
+def _refused(error: UntrustedError) -> Failure:
+    return Failure(phase=Phase.COLLECT, ending=Ending.FAILED, error=type(error).__name__, message=error.message)
 
 
 def _now() -> datetime:

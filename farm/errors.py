@@ -6,6 +6,9 @@
     ├── PlanError           nothing can be run: no cell is left, no host fits
     ├── ConfigError         a setting, option or argument is wrong
     ├── NotFoundError       no such run, cell, image or log
+    ├── AttemptError        an attempt ended without its evidence
+    │   ├── AttemptCancelledError   it was cancelled
+    │   └── AttemptLostError        its worker or its node died
     ├── HostError           the host cannot do its part (blame: infra)
     │   ├── ImageError      an image cannot be built or found
     │   │   └── PackageError    a package asked for does not exist (blame: config)
@@ -81,6 +84,18 @@ class ConfigError(FarmError):
 
 class NotFoundError(FarmError):
     """There is no such run, cell, image or log."""
+
+
+class AttemptError(FarmError):
+    """An attempt ended without its evidence."""
+
+
+class AttemptCancelledError(AttemptError):
+    """It was cancelled."""
+
+
+class AttemptLostError(AttemptError):
+    """Its worker or its node died."""
 
 
 class HostError(FarmError):

@@ -18,7 +18,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError, TaskCancelledError
 
-from farm.errors import ConfigError, FarmError, HostError
+from farm.errors import AttemptCancelledError, AttemptLostError, ConfigError, HostError
 from farm.model import AttemptKey, Event, GuestSpec, Host, Offer, Order
 
 MEMORY = "guest_memory_mib"
@@ -29,10 +29,6 @@ LABEL = "farm-offer"
 _OBJECT_STORE_BYTES = 256 * 1024 * 1024
 _UNREAD_EVENTS = 64
 _GENTLY_S = 8.0
-
-
-class AttemptCancelledError(FarmError):
-    """The attempt ended because it was cancelled."""
 
 
 class RayExecutor:
@@ -78,7 +74,7 @@ class RayExecutor:
     async def run(self, order: Order) -> AsyncIterator[Event]:
         """Submit an order and yield its events.
 
-        Raises AttemptCancelledError after `cancel`, HostError where the worker or its node died.
+        Raises AttemptCancelledError after `cancel`, AttemptLostError where the worker or its node died.
         """
         generator = _task(order).remote(order, self._sources[order.source_digest])
         self._running[order.key] = generator
@@ -90,7 +86,7 @@ class RayExecutor:
         except RayError as error:
             if isinstance(getattr(error, "cause", None), TaskCancelledError | KeyboardInterrupt):
                 raise AttemptCancelledError("the attempt was cancelled") from error
-            raise HostError(f"cannot finish the attempt: {_first_line(error)}") from error
+            raise AttemptLostError(f"cannot finish the attempt: {_first_line(error)}") from error
         finally:
             self._running.pop(order.key, None)
 
@@ -127,11 +123,7 @@ class RayExecutor:
 
 def labels_of(host: Host) -> dict[str, str]:
     """The labels with which a host's node joins the cluster."""
-    return {
-        f"{LABEL}.{offer.hypervisor}.{offer.arch}": _how(offer)
-        for offer in host.offers
-        if not offer.problem
-    }
+    return {f"{LABEL}.{offer.hypervisor}.{offer.arch}": _how(offer) for offer in host.offers if not offer.problem}
 
 
 def _how(offer: Offer) -> str:

@@ -29,7 +29,9 @@ class Service:
     def plan(self, matrix_file: Path, hosts: Sequence[Host], *, only: Sequence[str] = ()) -> Plan:
         """What a run of a matrix would do. Raises MatrixError, PlanError."""
         document = load(matrix_file)
-        return plan(document.matrix, expansion(document.matrix, document.at), hosts, only=only)
+        cells = expansion(document.matrix, document.at)
+        durations = self._store.durations(document.matrix.name)
+        return plan(document.matrix, cells, hosts, only=only, durations=durations)
 
     def resolve(self, plan: Plan, matrix_file: Path) -> ResolvedSource:
         """The source of a matrix as it is now. Raises SourceError."""

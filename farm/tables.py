@@ -24,7 +24,6 @@ from farm.model import (
 )
 from farm.text import clean
 
-
 _WHOLE = ("cell", "run", "image", "verdict", "hypervisor")
 """Columns whose words are for copying, or too short to be broken."""
 
@@ -51,7 +50,7 @@ def run_headline(run: RunRecord) -> str:
 def result_table(run: RunRecord) -> Table:
     """A line for each cell: verdict, guest, tests, time, and what it rests on."""
     table = _table("cell", "verdict", "guest", "tests", "time", "why")
-    for cell in run.cells:
+    for cell in sorted(run.cells, key=lambda cell: cell.id):
         table.add_row(cell.id, *_result_columns(cell))
     return table
 

@@ -19,11 +19,11 @@ def main() -> int:
     status = subprocess.run(command, check=False).returncode
     if status not in (0, A_TEST_FAILED):
         return status
-    cells = {cell["id"]: cell for cell in json.loads((REPORT / "report.json").read_text())["cells"]}
+    cells = {cell["id"]: cell["outcome"] for cell in json.loads((REPORT / "report.json").read_text())["cells"]}
     surprises = [
-        f"{name}: {cell['verdict']}, blame {cell['blame']}"
-        for name, cell in cells.items()
-        if (cell["verdict"], cell["blame"])
+        f"{name}: {outcome['verdict']}, blame {outcome['blame']}: {outcome['summary']}"
+        for name, outcome in cells.items()
+        if (outcome["verdict"], outcome["blame"])
         != (("failed", "test") if name == EXPECTED_FAILURE else ("passed", None))
     ]
     if surprises or EXPECTED_FAILURE not in cells:

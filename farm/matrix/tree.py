@@ -50,6 +50,8 @@ class Tree:
     problems: tuple[Problem, ...] = ()
     rewritten: Mapping[Path, str] = field(default_factory=dict)
     """Numbers that come out otherwise than they were written (3.10 as 3.1), as they were written."""
+    broken: frozenset[Path] = frozenset()
+    """Values that could not be built; something of another type stands in their place."""
 
     def path(self, loc: Path) -> Path:
         """The path in the document that a location of pydantic's names, which has more parts than the document."""
@@ -83,7 +85,9 @@ def parse(text: str, file: str) -> Tree:
         raise _refused(file, _position(text, error.position), what) from error
     builder = _Builder(file, yaml.constructor)
     value = builder.build(root, ()) if root is not None else None
-    return Tree(file, value, builder.keys, builder.values, tuple(builder.problems), builder.rewritten)
+    return Tree(
+        file, value, builder.keys, builder.values, tuple(builder.problems), builder.rewritten, frozenset(builder.broken)
+    )
 
 
 def _mark(mark: Any) -> Mark:
@@ -124,6 +128,7 @@ class _Builder:
         self.values: dict[Path, Mark] = {}
         self.problems: list[Problem] = []
         self.rewritten: dict[Path, str] = {}
+        self.broken: set[Path] = set()
         self._scalars: dict[str, Callable[[Any], object]] = {
             "bool": constructor.construct_yaml_bool,
             "float": constructor.construct_yaml_float,
@@ -142,8 +147,7 @@ class _Builder:
         if isinstance(node, SequenceNode) and kind == "seq":
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
         if not isinstance(node, ScalarNode) or kind not in self._scalars:
-            self._problem(node, f"the tag {node.tag} is not known here; leave it out")
-            return None
+            return self._unbuilt(node, path, f"the tag {node.tag} is not known here; leave it out")
         return self._scalar(node, kind, path)
 
     def _mapping(self, node: MappingNode, path: Path) -> dict[str, object]:
@@ -170,19 +174,20 @@ class _Builder:
 
     def _scalar(self, node: ScalarNode, kind: str, path: Path) -> object:
         if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in node.value):
-            self._problem(node, "a text cannot hold a NUL or half of a surrogate pair")
-            return ""
+            return self._unbuilt(node, path, "a text cannot hold a NUL or half of a surrogate pair")
         if kind in ("int", "float") and len(node.value) > _LONGEST_NUMBER:
-            self._problem(node, f"a number has at most {_LONGEST_NUMBER} digits")
-            return 0
+            return self._unbuilt(node, path, f"a number has at most {_LONGEST_NUMBER} digits")
         try:
             value = self._scalars[kind](node)
         except ValueError:  # an explicit tag on something else: `!!int x`
-            self._problem(node, f"{node.value!r} is no {kind}")
-            return None
+            return self._unbuilt(node, path, f"{node.value!r} is no {kind}")
         if isinstance(value, int | float) and kind in ("int", "float") and scalar_text(value) != node.value:
             self.rewritten[path] = node.value
         return value
+
+    def _unbuilt(self, node: Node, path: Path, what: str) -> None:
+        self.broken.add(path)
+        self._problem(node, what)
 
     def _problem(self, node: Node, what: str) -> None:
         self.problems.append(Problem(self.file, *_mark(node.start_mark), what))

@@ -37,11 +37,10 @@ SENTENCES = {
     "string_pattern_mismatch": "{found} is not {pattern}",
     "string_too_long": "longer than {max_length} characters",
     "string_type": "expected text; found {found}",
-    "too_short": "empty; at least one is needed",
     "tuple_type": "expected a list; found {found}",
     "value_error": "{error}",
 }
-"""One for each error that the model's types can give; a test holds this against them."""
+"""One for each error that the types of the model can give; a test puts wrong values everywhere to see."""
 
 _LONGEST_QUOTE = 60
 
@@ -49,6 +48,9 @@ _LONGEST_QUOTE = 60
 def problems(errors: list[ErrorDetails], tree: Tree) -> Iterator[Problem]:
     """Every error as one problem with its place in the file."""
     for error in errors:
+        path = tree.path(error["loc"])
+        if any(path[: len(broken)] == broken for broken in tree.broken):
+            continue  # said already, and what stands there now is not what the person wrote
         yield from _BY_TYPE.get(error["type"], _plain)(error, tree)
 
 
@@ -82,6 +84,12 @@ def _plain(error: ErrorDetails, tree: Tree) -> Iterator[Problem]:
     what = SENTENCES.get(error["type"], "{found} is not accepted").format(found=found(error["input"]), **context)
     is_key = error["loc"][-1:] == ("[key]",)
     yield tree.problem(path, what if is_key or not path else f"{_dotted(path)}: {what}", key=is_key)
+
+
+def _empty(error: ErrorDetails, tree: Tree) -> Iterator[Problem]:
+    if not error["input"]:  # pydantic counts the items that are right: this is also said of one with wrong items
+        path = tree.path(error["loc"])
+        yield tree.problem(path, f"{_dotted(path)}: empty; at least one is needed")
 
 
 def _missing(error: ErrorDetails, tree: Tree) -> Iterator[Problem]:
@@ -124,6 +132,7 @@ _BY_TYPE: dict[str, Callable[[ErrorDetails, Tree], Iterator[Problem]]] = {
     "missing": _missing,
     "mistakes": _mistakes,
     "source_kind": _source_kind,
+    "too_short": _empty,
 }
 
 

@@ -168,3 +168,15 @@ def _grouped(db: Connection, table: Table, run_id: str) -> Grouped:
         place = (row["cell"], row["number"])
         grouped.setdefault(place, []).append({name: value for name, value in row.items() if name not in names})
     return grouped
+
+
+def read_durations(db: Connection, name: str) -> dict[str, float]:
+    """Seconds of the last finished attempt at each cell of the runs of a name."""
+    finished = t.attempts.join(t.runs, t.attempts.c.run == t.runs.c.id)
+    query = (
+        select(t.attempts.c.cell, t.attempts.c.created, t.attempts.c.finished)
+        .select_from(finished)
+        .where(t.runs.c.name == name, t.attempts.c.finished.is_not(None))
+        .order_by(t.attempts.c.created)
+    )
+    return {cell: (when(ended) - when(began)).total_seconds() for cell, began, ended in db.execute(query)}

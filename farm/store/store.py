@@ -21,7 +21,7 @@ from farm.store import tables as t
 from farm.store.database import open_database, reading, store_errors, writing
 from farm.store.events import is_, names, take, text_of
 from farm.store.files import Files
-from farm.store.records import NEWEST, RUN, read_run, read_state, read_summaries
+from farm.store.records import NEWEST, RUN, read_durations, read_run, read_state, read_summaries
 
 _KEPT_SUBMISSIONS = 16
 
@@ -94,6 +94,11 @@ class Store:
         """The newest runs, the newest first."""
         with reading(self._engine, "read the runs") as db:
             return read_summaries(db, limit)
+
+    def durations(self, name: str) -> dict[str, float]:
+        """How many seconds the last finished attempt at each cell of a matrix of this name took."""
+        with reading(self._engine, "read the runs") as db:
+            return read_durations(db, name)
 
     def unfinished(self) -> tuple[str, ...]:
         """The runs that have not come to their end, the oldest first."""

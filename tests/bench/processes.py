@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _PERIOD_S = 0.1
@@ -35,7 +36,7 @@ class Sampler:
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
-    def __enter__(self) -> Sampler:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
