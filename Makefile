@@ -33,7 +33,7 @@ bench: setup ## measure the figures of docs/performance.md
 
 schema: setup ## write the generated schemas again
 	@$(python) -m farm.matrix.schema
-	@$(python) -m farm.report
+	@$(python) -m farm.report > docs/report.schema.json
 
 lock: ## resolve the dependencies again (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 -q \

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,9 +19,12 @@ from farm import tables, verdict
 from farm.config import Settings, load_settings
 from farm.display import Display
 from farm.errors import FarmError
-from farm.model import Host, Plan, RunRecord, Submission, parse_duration
+from farm.model import Plan, RunRecord, Submission, parse_duration
 from farm.service import Service
 from farm.text import clean
+
+if TYPE_CHECKING:  # half a second, which commands without it need not wait
+    from farm.executor import RayExecutor
 
 app = typer.Typer(
     help="Build and test a program in a fresh machine for every cell of a matrix.",
@@ -62,8 +65,10 @@ def main() -> None:
 def plan(matrix: MatrixFile, only: Only = None) -> None:
     """Print the cells of a matrix and where each would run. Starts nothing."""
     settings = load_settings()
+    service = Service(settings)
+    read, cells = service.read(matrix)
     host = _probe().known_host(settings)
-    planned = Service(settings).plan(matrix, (host,), only=only or ())
+    planned = service.plan(read, cells, (host,), only=only or ())
     out.print(tables.plan_table(planned))
     _print_warnings(planned)
     if not host.probed:
@@ -87,10 +92,11 @@ def run(  # noqa: PLR0917 - typer's way
     settings = load_settings()
     service = Service(settings)
     hold_s = _duration(hold_on_failure)
-    with _executor(settings, ray_address) as (executor, hosts):
-        planned = service.plan(matrix, hosts(), only=only or ())
+    read, cells = service.read(matrix)
+    source = service.resolve(read, matrix)
+    with _executor(settings, ray_address) as executor:
+        planned = service.plan(read, cells, executor.hosts(), only=only or ())
         _print_warnings(planned)
-        source = service.resolve(planned, matrix)
         submission = Submission(
             plan=planned,
             source=source,
@@ -98,7 +104,6 @@ def run(  # noqa: PLR0917 - typer's way
             max_parallel=max_parallel,
             hold_on_failure_s=hold_s,
         )
-        executor.start()
         record = service.submit(submission)
         out.print(tables.run_headline(record), soft_wrap=True)
         record = _execute(service, executor, record)
@@ -162,8 +167,8 @@ def hosts(ray_address: RayAddress = None) -> None:
     if ray_address is None:
         out.print(tables.hosts_table((_probe().known_host(settings),)))
         return
-    with _executor(settings, ray_address) as (_, cluster):
-        out.print(tables.hosts_table(cluster()))
+    with _executor(settings, ray_address) as executor:
+        out.print(tables.hosts_table(executor.hosts()))
 
 
 @app.command()
@@ -172,7 +177,9 @@ def doctor() -> None:
     settings = load_settings()
     out.print(f"cache    {settings.cache}\nstate    {settings.state}\nruntime  {settings.runtime}")
     with out.status("trying the hypervisors …"):
-        host = _probe().remember(settings, _probe().probe_host(settings))
+        host = _probe().probe_host(settings)
+        if host.probed:
+            _probe().remember(settings, host)
     out.print(tables.hosts_table((host,)))
     if all(offer.problem for offer in host.offers if not offer.scripted):
         raise typer.Exit(2)
@@ -211,30 +218,32 @@ def host_start(
 
 
 @contextmanager
-def _executor(settings: Settings, address: str | None) -> Iterator[tuple[Any, Callable[[], tuple[Host, ...]]]]:
-    """A Ray executor and the hosts it has; afterwards nothing of either is left."""
-    from farm.executor import RayExecutor  # noqa: PLC0415 - half a second, which other commands need not wait
+def _executor(settings: Settings, address: str | None) -> Iterator[RayExecutor]:
+    """A started executor, on a cluster or on a Ray of its own; afterwards nothing of it is left."""
+    from farm.executor import RayExecutor  # noqa: PLC0415
     from runners.session import local_session  # noqa: PLC0415
 
     if address is not None:
-        executor = RayExecutor(address=address)
-        executor.start()
-        try:
-            yield executor, executor.hosts
-        finally:
-            executor.close()
+        with _started(RayExecutor(address=address)) as executor:
+            yield executor
         return
     with local_session(settings.runtime) as session:
         with out.status("trying the hypervisors …"):
             host = _probe().local_host(settings)
-        executor = RayExecutor(session=session, host=host)
-        try:
-            yield executor, lambda: (host,)
-        finally:
-            executor.close()
+        with _started(RayExecutor(session=session, host=host)) as executor:
+            yield executor
 
 
-def _execute(service: Service, executor: Any, record: RunRecord) -> RunRecord:
+@contextmanager
+def _started(executor: RayExecutor) -> Iterator[RayExecutor]:
+    executor.start()
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+def _execute(service: Service, executor: RayExecutor, record: RunRecord) -> RunRecord:
     display = Display(record.submission.plan, out)
 
     async def go() -> RunRecord:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class RayExecutor:
         if digest not in self._sources:
             self._sources[digest] = ray.put(archive.read_bytes())
 
-    async def run(self, order: Order) -> AsyncIterator[Event]:
+    async def run(self, order: Order) -> AsyncGenerator[Event, None]:
         """Submit an order and yield its events.
 
         Raises AttemptCancelledError after `cancel`, AttemptLostError where the worker or its node died.
@@ -87,6 +87,9 @@ class RayExecutor:
             if isinstance(getattr(error, "cause", None), TaskCancelledError | KeyboardInterrupt):
                 raise AttemptCancelledError("the attempt was cancelled") from error
             raise AttemptLostError(f"cannot finish the attempt: {_first_line(error)}") from error
+        except GeneratorExit:  # nobody listens any more
+            ray.cancel(generator, force=False)
+            raise
         finally:
             self._running.pop(order.key, None)
 

@@ -8,11 +8,21 @@ from pathlib import Path
 
 from farm import report
 from farm.config import Settings
-from farm.controller import Controller, Watcher
+from farm.controller import Controller, Executor, Watcher
 from farm.errors import NotFoundError
-from farm.executor import RayExecutor
 from farm.matrix import expansion, load
-from farm.model import AttemptKey, CellRecord, Host, Plan, ResolvedSource, RunRecord, RunSummary, Submission
+from farm.model import (
+    AttemptKey,
+    CellRecord,
+    Expansion,
+    Host,
+    Matrix,
+    Plan,
+    ResolvedSource,
+    RunRecord,
+    RunSummary,
+    Submission,
+)
 from farm.planner import plan
 from farm.select import matches
 from farm.sources import resolve
@@ -26,17 +36,19 @@ class Service:
         self._settings = settings
         self._store = Store.open(settings.database, settings.state)
 
-    def plan(self, matrix_file: Path, hosts: Sequence[Host], *, only: Sequence[str] = ()) -> Plan:
-        """What a run of a matrix would do. Raises MatrixError, PlanError."""
+    def read(self, matrix_file: Path) -> tuple[Matrix, Expansion]:
+        """A matrix and its cells. Raises MatrixError."""
         document = load(matrix_file)
-        cells = expansion(document.matrix, document.at)
-        durations = self._store.durations(document.matrix.name)
-        return plan(document.matrix, cells, hosts, only=only, durations=durations)
+        return document.matrix, expansion(document.matrix, document.at)
 
-    def resolve(self, plan: Plan, matrix_file: Path) -> ResolvedSource:
+    def plan(self, matrix: Matrix, cells: Expansion, hosts: Sequence[Host], *, only: Sequence[str] = ()) -> Plan:
+        """What a run of a matrix would do. Raises PlanError."""
+        return plan(matrix, cells, hosts, only=only, durations=self._store.durations(matrix.name))
+
+    def resolve(self, matrix: Matrix, matrix_file: Path) -> ResolvedSource:
         """The source of a matrix as it is now. Raises SourceError."""
         base = matrix_file.absolute().parent
-        return resolve(plan.matrix.source, base=base, cache=self._settings.cache / "sources")
+        return resolve(matrix.source, base=base, cache=self._settings.cache / "sources")
 
     def submit(self, submission: Submission) -> RunRecord:
         """Store a run; it is carried out by `execute`."""
@@ -45,7 +57,7 @@ class Service:
     async def execute(
         self,
         run_id: str,
-        executor: RayExecutor,
+        executor: Executor,
         watcher: Watcher,
         on_start: Callable[[Callable[[], None]], None] = lambda _cancel: None,
     ) -> RunRecord:

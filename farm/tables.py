@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -22,6 +21,7 @@ from farm.model import (
     TestStatus,
     Verdict,
 )
+from farm.report.document import rerun_command as rerun
 from farm.text import clean
 
 _WHOLE = ("cell", "run", "image", "verdict", "hypervisor")
@@ -64,10 +64,8 @@ def result_sentence(run: RunRecord) -> str:
 
 def rerun_command(run: RunRecord) -> str:
     """The command that runs the first failed cell again; empty where none failed."""
-    for cell in run.cells:
-        if cell.outcome and cell.outcome.verdict in (Verdict.FAILED, Verdict.ERROR):
-            return f"farm run {shlex.quote(run.submission.matrix_file)} --only {shlex.quote(cell.id)}"
-    return ""
+    failed = (cell for cell in run.cells if cell.outcome and cell.outcome.verdict in (Verdict.FAILED, Verdict.ERROR))
+    return next((rerun(run.submission.matrix_file, cell.id) for cell in failed), "")
 
 
 def runs_table(runs: Sequence[RunSummary]) -> Table:

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from farm import errors
 from farm.errors import (
+    AttemptError,
     ConfigError,
     ConnectError,
     DeadlineError,
@@ -254,7 +255,10 @@ _NOT_THE_GUESTS_OWN = frozenset({"disk-error", "hung"})
 _KNOWN: Mapping[str, type[FarmError]] = {
     name: cls
     for name, cls in vars(errors).items()
-    if isinstance(cls, type) and issubclass(cls, FarmError) and cls is not FarmError
+    if isinstance(cls, type)
+    and issubclass(cls, FarmError)
+    and not issubclass(cls, AttemptError)
+    and cls is not FarmError
 }
 
 _ENDINGS: Mapping[type, Ending] = {DeadlineError: Ending.TIMEOUT, LostError: Ending.LOST, ConnectError: Ending.LOST}

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime, timedelta
 
-from farm.errors import DeadlineError, FarmError, GuestError, LostError, UntrustedError
+from farm.errors import ConfigError, DeadlineError, FarmError, GuestError, LostError, UntrustedError
 from farm.model import (
     ArtifactFound,
     AttemptEnded,
@@ -32,8 +32,10 @@ from farm.model import (
     TestResult,
     TestsFound,
     TestStatus,
+    Verdict,
 )
 from farm.results import read as read_results
+from farm.verdict import classify
 from runners.collect import WORK_FOLDER, fetch_files, list_files, matching, read_archive
 from runners.console import find_crash, tail
 from runners.deadline import Deadline
@@ -119,25 +121,31 @@ class _Attempt:
             return
         until = Deadline.after(self.order.hold_on_failure_s, "hold the guest")
         end = _now() + timedelta(seconds=self.order.hold_on_failure_s)
-        yield Held(at=_now(), command=self.guest.access(), until=end)
-        while until.remaining and not self.guest.trouble():
-            time.sleep(min(1.0, until.remaining))
-            yield Heartbeat(at=_now())
+        try:
+            yield Held(at=_now(), command=self.guest.access(), until=end)
+            while until.remaining and not self.guest.trouble():
+                time.sleep(min(1.0, until.remaining))
+                yield Heartbeat(at=_now())
+        except (FarmError, OSError) as error:  # the hold ends; what the attempt came to is known already
+            note = f"[farm: cannot hold the guest any longer: {error}]\n".encode()
+            yield LogChunk(at=_now(), phase=self.phase, stream=Stream.FARM, data=note)
 
     def destroy(self) -> None:
         """Leave nothing behind."""
-        shell, self.shell = self.shell, None
-        guest, self.guest = self.guest, None
-        if shell:
-            shell.close()
-        if guest:
-            guest.destroy()
+        try:
+            if self.shell:
+                self.shell.close()
+        finally:
+            self.shell = None
+            if self.guest:
+                self.guest.destroy()
+            self.guest = None
 
     @property
     def wants_hold(self) -> bool:
         """Something went wrong in a guest that may be looked at."""
-        wrong = self.failure is not None or bool(self.failed_tests)
-        return wrong and self.order.hold_on_failure_s > 0 and self.shell is not None
+        verdict = classify(self.evidence()).verdict
+        return verdict is not Verdict.PASSED and self.order.hold_on_failure_s > 0 and self.shell is not None
 
     def evidence(self) -> Evidence:
         """What the verdict is made from."""
@@ -168,7 +176,7 @@ class _Attempt:
                 except StopIteration as end:
                     status: int | None = end.value
                     break
-                if chunk is TICK:
+                if not chunk.data:
                     chunk = self._look_at_guest()
                 for event in (*self._take_found(), *self._log_events(log.add(chunk))):
                     sent_at = time.monotonic()
@@ -260,9 +268,14 @@ def _connect(attempt: _Attempt, deadline: Deadline) -> Work[None]:
     attempt.shell = yield from _guest(attempt).connect(deadline)
 
 
-def _upload(attempt: _Attempt, deadline: Deadline) -> Work[int]:
+def _upload(attempt: _Attempt, deadline: Deadline) -> Work[None]:
     command = f"mkdir -p {WORK_FOLDER} && tar -xf - -C {WORK_FOLDER}"
-    return (yield from _shell(attempt).execute(command, deadline=deadline, stdin=io.BytesIO(attempt.source)))
+    status = yield from _shell(attempt).execute(command, deadline=deadline, stdin=io.BytesIO(attempt.source))
+    if status:
+        raise ConfigError(
+            f"cannot unpack the source in the guest: tar returned {status}, see the log",
+            hint="if the disk is too small, set guest.disk to more",
+        )
 
 
 def _script(attempt: _Attempt, deadline: Deadline) -> Work[int]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import libvirt
 
 from farm.config import Settings
-from farm.errors import FarmError, GuestError, HypervisorError
+from farm.errors import GuestError, HostError, HypervisorError
 from farm.model import AttemptKey, Collect, GuestSpec, Host, Offer, Order, Timeouts
 from runners.deadline import Deadline
 from runners.guest import wait_for
@@ -44,7 +44,8 @@ def local_host(settings: Settings) -> Host:
     remembered = _remembered(settings)
     if remembered.exists():
         return Host.model_validate_json(remembered.read_text())
-    return remember(settings, probe_host(settings))
+    host = probe_host(settings)
+    return remember(settings, host) if host.probed else host
 
 
 def remember(settings: Settings, host: Host) -> Host:
@@ -72,7 +73,15 @@ def probe_host(settings: Settings) -> Host:
     except HypervisorError as error:
         offers = (_offer(hypervisor, machine, problem=error.message) for hypervisor, machine in _candidates())
         return _host(offers, probed=True)
-    return _host((_probed(driver, hypervisor, machine) for hypervisor, machine in _candidates()), probed=True)
+    found: list[Offer] = []
+    certain = True
+    for hypervisor, machine in _candidates():
+        try:
+            found.append(_probed(driver, hypervisor, machine))
+        except HostError as error:  # says something about the mirror or the disk, and nothing about a hypervisor
+            found.append(_offer(hypervisor, machine, version=driver.version, problem=error.message))
+            certain = False
+    return _host(found, probed=certain)
 
 
 def _candidates() -> Iterator[tuple[Hypervisor, Machine]]:
@@ -125,7 +134,7 @@ def _probed(driver: Embedded, hypervisor: Hypervisor, machine: Machine) -> Offer
         try:
             proof = _bring_up if hypervisor.node else _hear_firmware
             proof(driver, hypervisor, machine)
-        except FarmError as error:
+        except HypervisorError as error:
             return _offer(hypervisor, machine, version=driver.version, problem=error.message)
     return offer.model_copy(update={"version": driver.version})
 

@@ -69,7 +69,8 @@ def sweep(runtime: Path) -> tuple[Orphan, ...]:
     destroyed: list[Orphan] = []
     for path in _ledgers(runtime):
         with _owned(path) as dead:
-            if dead:
+            # A kind that is not known here is a newer farm's: its ledger is left to it.
+            if dead and all(entry.kind in DESTROYERS for entry in read(path)):
                 for entry in read(path):
                     DESTROYERS[entry.kind](entry.value)
                     destroyed.append(Orphan(path, entry))

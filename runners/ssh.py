@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import BinaryIO
 
 import paramiko
@@ -37,6 +38,7 @@ _ALGORITHMS = {
 }
 _NO_STATUS = -1
 _KILLED = 137
+_OPENERS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="ssh-open")
 _FAILURES = (paramiko.SSHException, OSError, EOFError)
 
 
@@ -48,7 +50,7 @@ class SshShell:
 
     def execute(self, command: str, *, deadline: Deadline, stdin: BinaryIO | None = None) -> Work[int]:
         """Run a command line of the guest's `/bin/sh`; see `runners.guest.Shell`."""
-        channel = self._open(command, deadline)
+        channel = yield from self._open(command, deadline)
         try:
             if stdin is None:
                 channel.shutdown_write()
@@ -63,15 +65,19 @@ class SshShell:
         """Close the connection; no harm if it is gone."""
         self._transport.close()
 
-    def _open(self, command: str, deadline: Deadline) -> paramiko.Channel:
+    def _open(self, command: str, deadline: Deadline) -> Work[paramiko.Channel]:
+        """A channel in which the command runs. paramiko waits for the guest's answers without a word."""
         deadline.check()
+        opening = _OPENERS.submit(_open_channel, self._transport, command, max(1.0, deadline.remaining))
+        while not wait((opening,), _TICK_S).done:
+            yield TICK
+            if deadline.remaining == 0:
+                self._transport.close()  # which ends the waiting
         try:
-            channel = self._transport.open_session(timeout=max(1.0, deadline.remaining))
-            channel.exec_command(command)
+            return opening.result()
         except _FAILURES as error:
             deadline.check()
             raise LostError(f"cannot run a command in the guest: the connection is gone ({_say(error)})") from error
-        return channel
 
     def _status(self, channel: paramiko.Channel) -> int:
         status = int(channel.recv_exit_status()) if channel.exit_status_ready() else _NO_STATUS
@@ -90,8 +96,7 @@ def connect(host: str, port: int, *, client: KeyPair, server: KeyPair, deadline:
     while True:
         try:
             transport = yield from _handshake(host, port, client, server, deadline)
-            shell = SshShell(transport)
-            status = yield from shell.execute(":", deadline=deadline)
+            return (yield from _tried(SshShell(transport), deadline))
         except _FAILURES as error:
             if deadline.remaining == 0:
                 raise ConnectError(
@@ -99,10 +104,24 @@ def connect(host: str, port: int, *, client: KeyPair, server: KeyPair, deadline:
                 ) from error
             yield TICK
             time.sleep(_RETRY_S)
-            continue
+
+
+def _tried(shell: SshShell, deadline: Deadline) -> Work[SshShell]:
+    """The shell, after it has run a command; closed where it has not."""
+    try:
+        status = yield from shell.execute(":", deadline=deadline)
         if status != 0:
             raise ConnectError(f"cannot connect to the guest: its shell returned {status} for an empty command")
-        return shell
+    except BaseException:
+        shell.close()
+        raise
+    return shell
+
+
+def _open_channel(transport: paramiko.Transport, command: str, timeout_s: float) -> paramiko.Channel:
+    channel = transport.open_session(timeout=timeout_s)
+    channel.exec_command(command)
+    return channel
 
 
 def _handshake(host: str, port: int, client: KeyPair, server: KeyPair, deadline: Deadline) -> Work[paramiko.Transport]:

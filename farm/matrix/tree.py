@@ -185,9 +185,11 @@ class _Builder:
             self.rewritten[path] = node.value
         return value
 
-    def _unbuilt(self, node: Node, path: Path, what: str) -> None:
+    def _unbuilt(self, node: Node, path: Path, what: str) -> object:
+        """What stands in the place of a value that is wrong already."""
         self.broken.add(path)
         self._problem(node, what)
+        return ""
 
     def _problem(self, node: Node, what: str) -> None:
         self.problems.append(Problem(self.file, *_mark(node.start_mark), what))

@@ -318,7 +318,7 @@ class Matrix(_Part):
     include: tuple[Match, ...] = ()
     """Added to every original combination whose values it would not overwrite; else a new cell."""
     guest: GuestSpec = GuestSpec()
-    """The machine a cell wants."""
+    """The machine that every cell gets."""
     env: Annotated[
         dict[Variable, Value],
         Field(json_schema_extra={"propertyNames": {"not": {"pattern": f"^({'|'.join(RESERVED)})$"}}}),

@@ -174,9 +174,13 @@ def read_durations(db: Connection, name: str) -> dict[str, float]:
     """Seconds of the last finished attempt at each cell of the runs of a name."""
     finished = t.attempts.join(t.runs, t.attempts.c.run == t.runs.c.id)
     query = (
-        select(t.attempts.c.cell, t.attempts.c.created, t.attempts.c.finished)
+        select(t.attempts.c.cell, t.attempts.c.created, t.attempts.c.finished, t.attempts.c.outcome)
         .select_from(finished)
         .where(t.runs.c.name == name, t.attempts.c.finished.is_not(None))
         .order_by(t.attempts.c.created)
     )
-    return {cell: (when(ended) - when(began)).total_seconds() for cell, began, ended in db.execute(query)}
+    return {
+        cell: (when(ended) - when(began)).total_seconds()
+        for cell, began, ended, outcome in db.execute(query)
+        if outcome["verdict"] in {Verdict.PASSED, Verdict.FAILED}
+    }

@@ -96,7 +96,7 @@ class Store:
             return read_summaries(db, limit)
 
     def durations(self, name: str) -> dict[str, float]:
-        """How many seconds the last finished attempt at each cell of a matrix of this name took."""
+        """Seconds that the last attempt with a result took, by cell, over the runs of a matrix of this name."""
         with reading(self._engine, "read the runs") as db:
             return read_durations(db, name)
 

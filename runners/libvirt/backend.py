@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -20,7 +21,7 @@ import libvirt
 import libvirt_qemu
 
 from farm.config import Settings, load_settings
-from farm.errors import ConnectError, FullError, HypervisorError, LostError
+from farm.errors import ConnectError, FullError, HostError, HypervisorError, LostError, UntrustedError
 from farm.model import GuestFacts, Order
 from runners.console import READY
 from runners.deadline import Deadline
@@ -35,6 +36,7 @@ from runners.ssh import connect
 
 _POLL_S = 0.05
 _CONSOLE_BYTES = 64 * 1024
+_CONSOLE_LIMIT_BYTES = 64 * 1024 * 1024
 _FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)")
 
 
@@ -66,7 +68,8 @@ class LibvirtBackend:
             _make_disks(folder, image, order, keys)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            raise FullError(f"cannot make the guest's disks: {error.strerror}", hint="free some disk space") from error
+            kind = FullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else HostError
+            raise kind(f"cannot make the guest's disks: {error.strerror}", hint=f"look at {driver.root}") from error
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -153,7 +156,15 @@ class LibvirtGuest:
         return self._heard.new()
 
     def trouble(self) -> str:
-        """Why it cannot go on; empty where it runs. Raises FullError where the host's disk is full."""
+        """Why it cannot go on; empty where it runs.
+
+        Raises FullError where the host's disk is full, UntrustedError where the guest is about to fill it.
+        """
+        if self._heard.size() > _CONSOLE_LIMIT_BYTES:
+            raise UntrustedError(
+                f"cannot go on with the guest: its console said more than {_CONSOLE_LIMIT_BYTES // 1024 // 1024} MiB",
+                hint="write to the script's output instead, which is bounded",
+            )
         try:
             state, reason = self._domain.state() if self._domain else (libvirt.VIR_DOMAIN_SHUTOFF, 0)
         except libvirt.libvirtError as error:
@@ -201,6 +212,10 @@ class ConsoleReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._at = 0
+
+    def size(self) -> int:
+        """How much has been said."""
+        return self._path.stat().st_size if self._path.exists() else 0
 
     def new(self) -> bytes:
         """What was said since; empty if nothing was."""

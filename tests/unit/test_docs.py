@@ -152,7 +152,7 @@ def test_every_path_of_the_tree_on_a_page_exists(page: Path) -> None:
 
 def test_the_matrix_in_the_readme_is_one() -> None:
     (example,) = fences(text("README.md"), "yaml")
-    matrix = loads(example).matrix
+    matrix = loads(example, file="README.md").matrix
     assert [cell.id for cell in expansion(matrix).cells] == [
         "debian-13/amd64",
         "debian-13/riscv64",

@@ -28,7 +28,7 @@ def test_a_long_log_keeps_its_beginning_and_its_end_and_says_how_much_is_missing
     kept = b"".join(chunk.data for chunk in out if chunk.stream is Stream.STDOUT)
     assert kept == (block * 20)[:HEAD_BYTES] + (block * 20)[-TAIL_BYTES:]
     note = next(chunk.data for chunk in out if chunk.stream is Stream.FARM)
-    assert b"%d bytes left out" % (total - HEAD_BYTES - TAIL_BYTES) in note
+    assert b"%d bytes of stdout left out" % (total - HEAD_BYTES - TAIL_BYTES) in note
 
 
 def test_silence_is_silence() -> None:
