@@ -8,6 +8,7 @@ from typing import NamedTuple
 from farm.errors import PlanError
 from farm.matrix.near import did_you_mean
 from farm.model import (
+    SCRIPTS,
     STANDARD_AXES,
     AttemptKey,
     Cell,
@@ -17,7 +18,6 @@ from farm.model import (
     Matrix,
     Offer,
     Order,
-    Phase,
     Placement,
     Plan,
     Submission,
@@ -28,8 +28,8 @@ from farm.select import select
 
 AUTO = "auto"
 
-_FASTEST_FIRST = ("kvm", "xen-hvm", "qemu")
-"""Among hosts whose fastest ways differ; those of one host are in its own order already."""
+_FASTEST_FIRST = ("kvm", "qemu")
+"""How `auto` chooses. One that is not named here comes after these."""
 
 
 def plan(
@@ -62,7 +62,7 @@ def order_for(submission: Submission, placement: Placement, key: AttemptKey) -> 
     """What a worker gets to know for one attempt at a placed cell."""
     matrix = submission.plan.matrix
     cell = placement.cell
-    scripts = {Phase.PREPARE: matrix.prepare, Phase.BUILD: matrix.build, Phase.TEST: matrix.test}
+    scripts = {phase: getattr(matrix, phase.value) for phase in SCRIPTS}
     return Order(
         key=key,
         image=cell.image,
@@ -102,25 +102,19 @@ class _Fit(NamedTuple):
 
 
 def _place(cell: Cell, guest: GuestSpec, hosts: Sequence[Host]) -> Placement:
-    """The fastest way that any host has, and the hosts that have it: first those that have none better."""
+    """The fastest way that any host has, and the hosts that have it."""
     fits = [_fit(cell, guest, host) for host in hosts]
-    best = min((fit.offers[0] for fit in fits if fit.offers), key=_slowness, default=None)
+    best = min((offer for fit in fits for offer in fit.offers), key=_slowness, default=None)
     if best is None:
         return Placement(cell=cell, problem=_problem(cell, hosts, fits))
-    ranks = {fit.host: rank for fit in fits if (rank := _rank(fit, best)) is not None}
-    return Placement(
-        cell=cell, hypervisor=best.hypervisor, emulated=best.emulated, hosts=tuple(sorted(ranks, key=ranks.__getitem__))
-    )
+    way = (best.hypervisor, best.emulated)
+    having = tuple(fit.host for fit in fits if way in [(offer.hypervisor, offer.emulated) for offer in fit.offers])
+    return Placement(cell=cell, hypervisor=best.hypervisor, emulated=best.emulated, hosts=having)
 
 
 def _slowness(offer: Offer) -> tuple[bool, int]:
     known = offer.hypervisor in _FASTEST_FIRST
     return offer.emulated, _FASTEST_FIRST.index(offer.hypervisor) if known else len(_FASTEST_FIRST)
-
-
-def _rank(fit: _Fit, best: Offer) -> int | None:
-    ways = [(offer.hypervisor, offer.emulated) for offer in fit.offers]
-    return ways.index((best.hypervisor, best.emulated)) if (best.hypervisor, best.emulated) in ways else None
 
 
 def _fit(cell: Cell, guest: GuestSpec, host: Host) -> _Fit:

@@ -26,7 +26,7 @@ from farm.errors import (
     SourceError,
     UntrustedError,
 )
-from farm.model import Blame, Ending, Evidence, Failure, Outcome, Phase, RunRecord, TestStatus, Verdict
+from farm.model import SCRIPTS, Blame, Ending, Evidence, Failure, Outcome, Phase, RunRecord, TestStatus, Verdict
 
 
 class Unnamed:
@@ -108,7 +108,6 @@ class Symptoms:
 
 
 START = (Phase.PROVISION, Phase.BOOT, Phase.CONNECT, Phase.UPLOAD)
-SCRIPTS = (Phase.PREPARE, Phase.BUILD, Phase.TEST)
 COLLECT = (Phase.COLLECT,)
 OK = (Ending.OK,)
 FAILED = (Ending.FAILED,)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from farm.errors import ConfigError, DeadlineError, FarmError, GuestError, LostError, UntrustedError
 from farm.model import (
+    SCRIPTS,
     ArtifactFound,
     AttemptEnded,
     Ending,
@@ -93,7 +94,7 @@ class _Attempt:
 
     def run(self, phase: Phase, step: Step) -> Events:
         """Take one step as a phase: its events, its log, its deadline, and what went wrong."""
-        if phase in _SCRIPTS and phase not in self.order.scripts:
+        if phase in SCRIPTS and phase not in self.order.scripts:
             return
         self.phase = phase
         allowed_s = getattr(self.order.timeouts, phase.value)
@@ -347,16 +348,12 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-_SCRIPTS = (Phase.PREPARE, Phase.BUILD, Phase.TEST)
-
 _STEPS: tuple[tuple[Phase, Step], ...] = (
     (Phase.PROVISION, _provision),
     (Phase.BOOT, _boot),
     (Phase.CONNECT, _connect),
     (Phase.UPLOAD, _upload),
-    (Phase.PREPARE, _script),
-    (Phase.BUILD, _script),
-    (Phase.TEST, _script),
+    *((phase, _script) for phase in SCRIPTS),
 )
 
 _VERBS = {
@@ -364,9 +361,7 @@ _VERBS = {
     Phase.BOOT: "boot the guest",
     Phase.CONNECT: "connect to the guest",
     Phase.UPLOAD: "upload the source",
-    Phase.PREPARE: "prepare",
-    Phase.BUILD: "build",
-    Phase.TEST: "test",
+    **{phase: phase.value for phase in SCRIPTS},
     Phase.COLLECT: "collect the results",
     Phase.TEARDOWN: "tear the guest down",
 }

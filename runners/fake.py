@@ -1,9 +1,10 @@
 """A scripted guest: no hypervisor, no process, no network. For tests and for dry runs of a matrix.
 
 Its shell understands a few words of sh, one command a line, and plays them: `echo`, `cat`, `sleep`,
-`exit`, `yes` (for ever), `cd`, `export`, `mkdir`, `true`, `false`, redirection of `echo` with `>`
-and `>&2`, and `echo c > /proc/sysrq-trigger`, which crashes it as it would a real one. A word it does
-not know ends a script with 127, as in a real shell. Files are kept in memory.
+`exit`, `yes` (for ever), `cd`, `export`, `mkdir`, `true`, `false`, `. ./FILE`, redirection of `echo` with
+`>` and `>&2`, and `echo c > /proc/sysrq-trigger`, which crashes it as it would a real one. A word it does
+not know ends a script with 127, as in a real shell. `$NAME` is what was exported (in single quotes too),
+and `exit 0` ends only the file that it stands in. Files are kept in memory.
 
 The environment variable FAKE_BOOT of a matrix plays a guest that does not come up: `hang`, `panic`,
 `refuse` (no SSH).
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import io
 import shlex
+import string
 import tarfile
 import time
 from collections.abc import Callable
@@ -127,6 +129,7 @@ class FakeShell:
 
     def __init__(self, guest: FakeGuest) -> None:
         self._guest = guest
+        self._variables: dict[str, str] = {}
 
     def execute(self, command: str, *, deadline: Deadline, stdin: BinaryIO | None = None) -> Work[int]:
         """Play a command line; see the module."""
@@ -170,7 +173,7 @@ class FakeShell:
 
     def _play(self, script: str, deadline: Deadline) -> Work[int]:
         for line in script.splitlines():
-            words = shlex.split(line, comments=True)
+            words = [self._expanded(word) for word in shlex.split(line, comments=True)]
             if not words:
                 continue
             status = yield from self._command(words, deadline)
@@ -186,13 +189,27 @@ class FakeShell:
             return (yield from self._echo(arguments))
         if name == "cat":
             return (yield from self._cat(arguments))
+        if name == ".":
+            return (yield from self._source(arguments[0], deadline))
         if name in ("sleep", "yes"):
             seconds = float(arguments[0]) if name == "sleep" else float("inf")
             return (yield from self._wait(seconds, b"y\n" * 8192 if name == "yes" else b"", deadline))
         yield TICK
+        if name == "export":
+            self._variables |= dict(word.split("=", 1) for word in arguments if "=" in word)
         if name == "exit":
             return int(arguments[0]) if arguments else 0
         return {"false": 1}.get(name, 0 if name in ("true", ":", "cd", "export", "mkdir") else 127)
+
+    def _expanded(self, word: str) -> str:
+        return string.Template(word).safe_substitute(self._variables)
+
+    def _source(self, name: str, deadline: Deadline) -> Work[int]:
+        script = self._guest.files.get(name.removeprefix("./"))
+        if script is None:
+            yield Chunk(Stream.STDERR, f".: {name}: not found\n".encode())
+            return 2
+        return (yield from self._play(script.decode(), deadline))
 
     def _echo(self, words: list[str]) -> Work[int]:
         stream = Stream.STDERR if ">&2" in words else Stream.STDOUT

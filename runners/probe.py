@@ -14,6 +14,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import libvirt
@@ -209,5 +210,6 @@ def _remembered(settings: Settings) -> Path:
     programs = sorted(Path("/usr/bin").glob("qemu-system-*"))
     facts = [Path("/proc/sys/kernel/random/boot_id").read_text(), os.uname().release, str(os.geteuid()), *MACHINES]
     facts += [f"{program} {program.stat().st_mtime_ns}" for program in programs]
+    facts += [f"{point.name} {point.value}" for point in entry_points(group="farm.backends")]
     facts += [str(len(os.sched_getaffinity(0)))]
     return settings.cache / "hosts" / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.json"

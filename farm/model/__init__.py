@@ -57,9 +57,10 @@ from farm.model.source import (
     Source,
     TarballSource,
 )
-from farm.model.words import Blame, Ending, Phase, State, Stream, TestStatus, Verdict
+from farm.model.words import SCRIPTS, Blame, Ending, Phase, State, Stream, TestStatus, Verdict
 
 __all__ = [
+    "SCRIPTS",
     "STANDARD_AXES",
     "ArtifactFound",
     "ArtifactRecord",

@@ -71,7 +71,6 @@ class Host(Model):
     memory_mib: int
     """What guests may take together."""
     offers: tuple[Offer, ...]
-    """The fastest first."""
     probed: bool = True
     """False: found by looking only; nothing has been run on it yet."""
 
@@ -83,7 +82,7 @@ class Placement(Model):
     hypervisor: str = ""
     emulated: bool = False
     hosts: tuple[str, ...] = ()
-    """Where it fits, the best first; empty where nothing fits, and `problem` says why."""
+    """Where it fits; empty where nothing fits, and `problem` says why."""
     problem: str = ""
 
 

@@ -19,6 +19,10 @@ class Phase(StrEnum):
     TEARDOWN = "teardown"
 
 
+SCRIPTS = (Phase.PREPARE, Phase.BUILD, Phase.TEST)
+"""The phases that run a script of the matrix, in their order; each is a key of it."""
+
+
 class Verdict(StrEnum):
     """What a cell came to."""
 

@@ -115,6 +115,12 @@ def test_an_include_that_brings_back_what_was_excluded_is_told() -> None:
     assert expanded.readded == (Readded(0, Dropped(APPLE_DOG, 0)), Readded(0, Dropped(PEAR_DOG, 0)))
 
 
+def test_an_include_with_a_part_of_what_was_excluded_brings_nothing_back() -> None:
+    expanded = expand(FRUIT, [{"animal": "dog"}], [{"animal": "dog"}])
+    assert expanded.readded == ()
+    assert expanded.combinations[-1].values == {"animal": "dog"}
+
+
 NAMES = ["a", "b", "c"]
 MORE = [*NAMES, "extra", "other"]
 VALUES = ["x", "y", "z", 1, 2, True]
