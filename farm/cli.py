@@ -214,7 +214,7 @@ def host_start(
     with out.status("trying the hypervisors …"):
         host = _probe().local_host(settings)
     out.print(tables.hosts_table((host,)))
-    raise typer.Exit(start_node(host, address=ray_address, port=port, bind=bind))
+    start_node(host, address=ray_address, port=port, bind=bind)
 
 
 @contextmanager

@@ -10,10 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
+
+# Ray reads this when it is loaded. A cluster of its own has tokens anyway; without this, a program that joins
+# one would not send any. `RAY_AUTH_MODE=disabled` in the environment wins.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError, TaskCancelledError

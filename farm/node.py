@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from farm.executor import MEMORY, labels_of
 from farm.model import Host
@@ -27,6 +29,9 @@ def ray_command(host: Host, *, address: str | None, port: int, bind: str) -> lis
     ]
 
 
-def start_node(host: Host, *, address: str | None, port: int, bind: str) -> int:
-    """Run the node until it is ended; returns Ray's exit status."""
-    return subprocess.run(ray_command(host, address=address, port=port, bind=bind), check=False).returncode
+def start_node(host: Host, *, address: str | None, port: int, bind: str) -> NoReturn:
+    """Become the node: this process turns into `ray start`, so that whoever ends it ends that."""
+    command = ray_command(host, address=address, port=port, bind=bind)
+    if address is None:  # a new cluster needs a token; one that is there is kept
+        subprocess.run([command[0], "get-auth-token", "--generate"], stdout=subprocess.DEVNULL, check=True)
+    os.execv(command[0], command)  # noqa: S606 - no shell is wanted

@@ -116,7 +116,7 @@ def _result_columns(cell: CellRecord) -> Iterable[str | Text]:
     yield f"{sum(test.status is TestStatus.PASSED for test in tests)}/{len(tests)}" if tests else ""
     yield f"{sum(phase.duration_s or 0 for phase in last.phases):.0f} s" if last else ""
     passed = verdict is Verdict.PASSED
-    blame = f"{outcome.blame}: " if outcome and outcome.blame else ""
+    blame = f"[{outcome.blame}] " if outcome and outcome.blame else ""
     yield "" if passed or not outcome else Text(blame + clean(outcome.summary, limit=300))
 
 

@@ -317,7 +317,7 @@ def _collect(attempt: _Attempt, deadline: Deadline) -> Work[None]:
 def _take_results(attempt: _Attempt, name: str, data: bytes) -> None:
     results = read_results(name, data)
     attempt.junit_files += 1
-    attempt.junit_problem = attempt.junit_problem or (results.problem and f"{name}: {results.problem}")
+    attempt.junit_problem = attempt.junit_problem or results.problem
     attempt.count(results.tests)
     attempt.found += [
         TestsFound(at=_now(), tests=results.tests[start : start + _TESTS_PER_EVENT])

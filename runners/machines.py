@@ -26,8 +26,8 @@ class Machine:
     console: str
     """The serial console's device in the guest."""
     kernel_package: str
-    kernel_glob: str
-    """The kernel's file in the unpacked package."""
+    kernel_globs: tuple[str, ...]
+    """Where the kernel's file may be in the unpacked package: up to Debian 13, and since."""
     kernel_kind: Literal["bzimage", "plain"]
     """`bzimage`: the kernel inside is taken out, and booted by PVH; `plain`: QEMU takes the file as it is."""
     transport: Literal["pci", "ccw"]
@@ -51,7 +51,7 @@ MACHINES = {
             cpu="max",
             console="ttyS0",
             kernel_package="linux-image-cloud-amd64",
-            kernel_glob="boot/vmlinuz-*",
+            kernel_globs=("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz"),
             kernel_kind="bzimage",
             transport="pci",
             modules=("virtio_pci", *_DISK_MODULES),
@@ -65,7 +65,7 @@ MACHINES = {
             cpu="max",
             console="ttyS0",
             kernel_package="linux-image-riscv64",
-            kernel_glob="boot/vmlinu?-*",
+            kernel_globs=("boot/vmlinu?-*", "usr/lib/modules/*/vmlinu?"),
             kernel_kind="plain",
             transport="pci",
             modules=("virtio_pci", *_DISK_MODULES),
@@ -78,7 +78,7 @@ MACHINES = {
             cpu="max",
             console="ttysclp0",
             kernel_package="linux-image-s390x",
-            kernel_glob="boot/vmlinuz-*",
+            kernel_globs=("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz"),
             kernel_kind="plain",
             transport="ccw",
             modules=("virtio_ccw", *_DISK_MODULES),

@@ -25,7 +25,7 @@ from farm.model import AttemptKey, Collect, GuestSpec, Host, Offer, Order, Timeo
 from runners.deadline import Deadline
 from runners.guest import wait_for
 from runners.libvirt.backend import LibvirtBackend
-from runners.libvirt.connection import Embedded, embedded, hypervisor_errors
+from runners.libvirt.connection import embedded, hypervisor_errors
 from runners.libvirt.hypervisors import FASTEST_FIRST, Hypervisor, native_arch
 from runners.libvirt.xml import DomainSpec, domain_xml
 from runners.machines import MACHINES, Machine
@@ -78,7 +78,7 @@ def probe_host(settings: Settings) -> Host:
     certain = True
     for hypervisor, machine in _candidates():
         try:
-            found.append(_probed(driver, hypervisor, machine))
+            found.append(_probed(settings, driver.version, hypervisor, machine))
         except HostError as error:  # says something about the mirror or the disk, and nothing about a hypervisor
             found.append(_offer(hypervisor, machine, version=driver.version, problem=error.message))
             certain = False
@@ -129,18 +129,18 @@ def _looked_at(hypervisor: Hypervisor, machine: Machine) -> Offer:
     return _offer(hypervisor, machine, problem=problem)
 
 
-def _probed(driver: Embedded, hypervisor: Hypervisor, machine: Machine) -> Offer:
+def _probed(settings: Settings, version: str, hypervisor: Hypervisor, machine: Machine) -> Offer:
     offer = _looked_at(hypervisor, machine)
     if not offer.problem:
         try:
             proof = _bring_up if hypervisor.node else _hear_firmware
-            proof(driver, hypervisor, machine)
+            proof(settings, hypervisor, machine)
         except HypervisorError as error:
-            return _offer(hypervisor, machine, version=driver.version, problem=error.message)
-    return offer.model_copy(update={"version": driver.version})
+            return _offer(hypervisor, machine, version=version, problem=error.message)
+    return offer.model_copy(update={"version": version})
 
 
-def _bring_up(_driver: Embedded, hypervisor: Hypervisor, machine: Machine) -> None:
+def _bring_up(settings: Settings, hypervisor: Hypervisor, machine: Machine) -> None:
     """Boot a real guest, from the smallest image there is."""
     key = AttemptKey(run="probe", cell=f"{hypervisor.name}/{machine.arch}", number=1)
     order = Order(
@@ -155,7 +155,9 @@ def _bring_up(_driver: Embedded, hypervisor: Hypervisor, machine: Machine) -> No
         timeouts=Timeouts(),
         source_digest="",
     )
-    guest = wait_for(LibvirtBackend(hypervisor).create(order, Deadline.after(_PROBE_IMAGE_S, "make a probe guest")))
+    guest = wait_for(
+        LibvirtBackend(hypervisor, settings).create(order, Deadline.after(_PROBE_IMAGE_S, "make a probe guest"))
+    )
     try:
         wait_for(guest.boot(Deadline.after(_PROBE_GUEST_S, f"boot a guest with {hypervisor.name}")))
     except GuestError as error:
@@ -165,8 +167,9 @@ def _bring_up(_driver: Embedded, hypervisor: Hypervisor, machine: Machine) -> No
         guest.destroy()
 
 
-def _hear_firmware(driver: Embedded, hypervisor: Hypervisor, machine: Machine) -> None:
+def _hear_firmware(settings: Settings, hypervisor: Hypervisor, machine: Machine) -> None:
     """Start a machine that has nothing to boot; return when its firmware has spoken."""
+    driver = embedded(settings)
     console = driver.root / f"probe-{hypervisor.name}-{machine.arch}.log"
     spec = DomainSpec(
         name=f"farm-probe-{machine.arch}",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from farm.errors import FarmError, FullError, ImageError, PackageError
+from farm.errors import ConfigError, FarmError, FullError, ImageError, PackageError
 from farm.model import Stream
 from runners.deadline import Deadline
 from runners.guest import TICK, Chunk, Work
@@ -21,18 +21,21 @@ from runners.images.kernel import bootable, command_line, find_kernel
 from runners.images.mirror import machine_mirror
 from runners.images.process import run
 from runners.images.rootfs import BASE_PACKAGES, finish_tree, prepare_tree
-from runners.images.spec import BUILDER_VERSION, OTHER_NAMES, Image, ImageSpec, Manifest
+from runners.images.spec import BUILDER_VERSION, MOVING_NAMES, OTHER_NAMES, Image, ImageSpec, Manifest
 
 _PAUSES_S = (3.0, 10.0)
 """Before a second and a third try, when the mirror was the trouble."""
 
 _FULL = re.compile(r"No space left on device|don't have enough free space")
+_NO_ARCH = re.compile(r"did not find any indices for architecture")
 _NO_PACKAGE = re.compile(r"Unable to locate package (\S+)|Package '?([^' ]+)'? has no installation candidate")
+_EXPIRED = re.compile(r"Release file for \S+ is expired")
 _MIRROR = re.compile(
     r"Failed to fetch|Hash Sum mismatch|Mirror sync in progress|Could not (resolve|connect)"
     r"|Connection (failed|timed out)|Temporary failure|unexpected size"
 )
 _SAID = 12
+_SAID_CHARACTERS = 4000
 _HASH_PIECE = 32 * 1024 * 1024
 
 
@@ -42,7 +45,7 @@ def build(
     """Build an image into an empty folder; `manifest.json` is written last.
 
     `mirror` empty: the one of this machine's apt. Programs that this starts keep `keep_fds` open.
-    Raises PackageError, FullError, DeadlineError, ImageError.
+    Raises ConfigError, PackageError, FullError, DeadlineError, ImageError.
     """
     mirror = mirror or machine_mirror()
     tree = folder / "tree"
@@ -53,7 +56,7 @@ def build(
     packages = finish_tree(tree)
     yield _say(f"making the disk from {len(packages)} packages")
     released_s = int((tree / "usr/lib/os-release").stat().st_mtime)
-    disk_mib = yield from make_disk(tree, folder / "disk", created_s=released_s, deadline=deadline)
+    disk_mib = yield from make_disk(tree, folder / "disk", created_s=released_s, deadline=deadline, keep_fds=keep_fds)
     shutil.rmtree(tree)
     digest = yield from _digest((folder / "disk", *image_files))
     manifest = Manifest(
@@ -80,6 +83,7 @@ def _say(text: str) -> Chunk:
 
 def _unpack(spec: ImageSpec, tree: Path, *, mirror: str, deadline: Deadline, keep_fds: Sequence[int]) -> Work[None]:
     """Fetch and unpack the packages; where the mirror is the trouble, by the suite's other name, then later again."""
+    trouble = None
     for suite, pause_s in _tries(spec.release):
         if pause_s:
             yield _say(f"the mirror is in trouble; trying again in {pause_s:g} s")
@@ -90,11 +94,12 @@ def _unpack(spec: ImageSpec, tree: Path, *, mirror: str, deadline: Deadline, kee
         ended = yield from run(argv, deadline=deadline, env={"TMPDIR": str(tree.parent)}, keep_fds=keep_fds)
         if not ended.status and _is_release(tree, spec.release, suite):
             return
-        error = unpack_error(spec, ended.status, ended.lines)
-        if ended.status and (type(error) is not ImageError or not _MIRROR.search("\n".join(ended.lines))):
-            raise error
-        yield _say(f"the mirror gives no consistent {suite} for {spec.arch}")
-    raise error
+        if ended.status and suite == spec.release:
+            trouble = unpack_error(spec, ended.status, ended.lines)
+            if type(trouble) is not ImageError or not _MIRROR.search("\n".join(ended.lines)):
+                raise trouble
+        yield _say(f"the mirror gives no consistent {spec.release} for {spec.arch} by the name {suite}")
+    raise trouble or ImageError(f"cannot build {spec.name}/{spec.arch}: the mirror has no {spec.release}")
 
 
 def _tries(release: str) -> Iterator[tuple[str, float]]:
@@ -106,7 +111,7 @@ def _tries(release: str) -> Iterator[tuple[str, float]]:
 
 
 def _is_release(tree: Path, release: str, suite: str) -> bool:
-    if suite == release:
+    if suite not in MOVING_NAMES:
         return True
     return f"VERSION_CODENAME={release}\n" in (tree / "usr/lib/os-release").read_text()
 
@@ -137,20 +142,24 @@ def mmdebstrap(spec: ImageSpec, tree: Path, mirror: str, suite: str) -> tuple[st
 def unpack_error(spec: ImageSpec, status: int, lines: Sequence[str]) -> FarmError:
     """What a failed mmdebstrap says, as an error. It and apt end with the same status whatever the cause."""
     text = "\n".join(lines)
+    image = f"{spec.name}/{spec.arch}"
+    if _NO_ARCH.search(text):
+        return ConfigError(
+            f"cannot build {image}: Debian {spec.release} is not made for {spec.arch}",
+            hint="exclude the combination from the matrix, or take another release",
+        )
     if missing := _NO_PACKAGE.search(text):
-        name = missing[1] or missing[2]
         return PackageError(
-            f"cannot build {spec.name}/{spec.arch}: Debian {spec.release} has no package {name!r} for {spec.arch}",
+            f"cannot build {image}: Debian {spec.release} has no package {missing[1] or missing[2]!r} for {spec.arch}",
             hint="check the spelling in guest.packages; `apt-cache search` finds names on a Debian machine",
         )
     if _FULL.search(text):
         return full_error(spec)
-    said = "\n".join(line for line in lines if not line.startswith("I: "))[-4000:]
-    tail = "\n".join(said.splitlines()[-_SAID:])
-    return ImageError(
-        f"cannot build {spec.name}/{spec.arch}: mmdebstrap ended with {status}:\n{tail}",
-        hint="if the mirror is the trouble, set FARM_MIRROR to another one",
-    )
+    tail = "\n".join([line for line in lines if not line.startswith("I: ")][-_SAID:])[-_SAID_CHARACTERS:]
+    hint = "if the mirror is the trouble, set FARM_MIRROR to another one"
+    if _EXPIRED.search(text):
+        hint = "the mirror is out of date, or this machine's clock is ahead; set FARM_MIRROR to another one"
+    return ImageError(f"cannot build {image}: mmdebstrap ended with {status}:\n{tail}", hint=hint)
 
 
 def full_error(spec: ImageSpec) -> FullError:

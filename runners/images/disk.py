@@ -27,7 +27,7 @@ _FEATURES = (
     "none,ext_attr,dir_index,filetype,extent,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize"
     ",resize_inode,uninit_bg"
 )
-_UUID = "6661726d-0000-4000-8000-000000000000"  # the same in every image: its digest depends on content alone
+_UUID = "6661726d-0000-4000-8000-000000000000"  # the same in every image: one difference less between builds
 _FULL = "No space left on device"
 
 
@@ -62,17 +62,18 @@ def as_root(argv: Sequence[str]) -> tuple[str, ...]:
     return tuple(argv) if os.geteuid() == 0 else ("unshare", "--map-root-user", *argv)
 
 
-def make_disk(tree: Path, disk: Path, *, created_s: int, deadline: Deadline) -> Work[int]:
+def make_disk(tree: Path, disk: Path, *, created_s: int, deadline: Deadline, keep_fds: Sequence[int] = ()) -> Work[int]:
     """Make an ext4 disk from a tree; comes to its size in MiB.
 
-    `created_s` is the time that the file system says it was made (seconds since 1970).
+    `created_s` is the time that the file system says it was made (seconds since 1970). `keep_fds`: see `run`.
     Raises DeadlineError, FullError and ImageError.
     """
     size_mib = disk_size_mib(usage(tree))
     argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(_BLOCK), "-I", str(_INODE), "-i", str(_BYTES_PER_INODE)]
     argv += ["-O", _FEATURES, "-E", f"root_owner=0:0,nodiscard,hash_seed={_UUID}", "-U", _UUID, "-m", "0"]
     argv += ["-d", str(tree), str(disk), f"{size_mib}M"]
-    ended = yield from run(as_root(argv), deadline=deadline, env={"E2FSPROGS_FAKE_TIME": str(created_s)})
+    env = {"E2FSPROGS_FAKE_TIME": str(created_s)}
+    ended = yield from run(as_root(argv), deadline=deadline, env=env, keep_fds=keep_fds)
     if ended.status:
         said = "\n".join(ended.lines)
         kind = FullError if _FULL in said else ImageError

@@ -125,7 +125,7 @@ def _write_settings(tree: Path) -> None:
     _write(tree, "etc/hosts", "127.0.0.1 localhost guest\n::1 localhost ip6-localhost\n")
     _write(tree, "etc/resolv.conf", "nameserver 10.0.2.3\n")
     _write(tree, "etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n")
-    _write(tree, "etc/fstab", "/dev/vda / ext4 rw 0 0\n")
+    _write(tree, "etc/fstab", "/dev/farm-root / ext4 rw 0 0\n")
     _write(tree, "usr/sbin/init", guest_file("init"), mode=0o755)
     _write(tree, _SHELL.lstrip("/"), guest_file("shell"), mode=0o755)
     certificates = sorted((tree / "usr/share/ca-certificates").rglob("*.crt"))

@@ -76,13 +76,14 @@ class Farm:
         return ended
 
     def matrix(self, *, files: Mapping[str, str | bytes] | None = None, **changes: Any) -> str:
-        """Write a matrix and its source; returns the matrix' name."""
+        """Write a matrix (`max_parallel` is its `max-parallel`) and its source; returns the file's name."""
         for name, content in ({"hello.txt": "hello\n"} | dict(files or {})).items():
             path = self.folder / "source" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content.encode() if isinstance(content, str) else content)
         values: dict[str, Any] = {"name": "e2e", "source": {"folder": "source"}, "test": "true\n"}
-        (self.folder / "m.yaml").write_text(json.dumps(values | changes, indent=1))  # JSON is YAML
+        values |= {key.replace("_", "-"): value for key, value in changes.items()}
+        (self.folder / "m.yaml").write_text(json.dumps(values, indent=1))  # JSON is YAML
         return "m.yaml"
 
     def report(self, folder: str = "farm-report") -> dict[str, Any]:

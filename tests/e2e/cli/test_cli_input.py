@@ -19,8 +19,8 @@ MATRICES = {
     "an empty axis": (HEAD + "axes: {image: [debian-13], arch: []}\n", "m.yaml:3:34: axes.arch: empty"),
     "10 000 cells": (HEAD + "axes:\n  image: [debian-13]\n  arch: [amd64]\n" + MANY, "m.yaml:3:1: "),
     "two cells with one id": (
-        HEAD + AXES + "include:\n  - &one {image: debian-12, arch: amd64, hypervisor: fake}\n  - *one\n",
-        "m.yaml:6:5: ",
+        HEAD + AXES + "include:\n" + "  - {image: debian-12, arch: amd64, hypervisor: fake}\n" * 2,
+        "m.yaml:6:5: two cells would have the id 'debian-12/amd64/fake'",
     ),
 }
 

@@ -40,7 +40,7 @@ def test_ctrl_c_destroys_the_guest_and_records_the_run_as_cancelled(farm: Farm) 
 
 
 def test_ctrl_c_cancels_cells_that_wait_for_their_turn(farm: Farm) -> None:
-    matrix = farm.matrix(axes=fake(n=list(range(20))), test=SLEEP, **{"max-parallel": 2})
+    matrix = farm.matrix(axes=fake(n=list(range(20))), test=SLEEP, max_parallel=2)
     running = farm.start("run", matrix)
     eventually(lambda: farm.logs(b"under way") == 2, within_s=STARTED_S, what="two tests are under way")
     running.send_signal(signal.SIGINT)

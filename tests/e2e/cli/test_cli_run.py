@@ -64,7 +64,9 @@ def test_every_way_to_end_has_its_verdict_and_stands_in_every_report(farm: Farm)
 
 def check_files(farm: Farm) -> None:
     folder = farm.folder / "farm-report"
-    counts = parse(folder / "junit.xml").getroot().attrib
+    root = parse(folder / "junit.xml").getroot()
+    assert root is not None
+    counts = root.attrib
     assert (counts["tests"], counts["failures"], counts["errors"]) == ("11", "4", "4")
     assert "1 of 9 cells passed" in (folder / "summary.md").read_text()
     page = (folder / "index.html").read_text()
@@ -93,7 +95,7 @@ def test_a_cell_that_may_fail_does_not_fail_the_run(farm: Farm) -> None:
         files=scripts(good="echo good\n", bad="exit 3\n"),
         axes=fake(case=["good", "bad"]),
         test=". ./$CASE.sh\n",
-        **{"continue-on-error": [{"case": "bad"}]},
+        continue_on_error=[{"case": "bad"}],
     )
     ended = farm("run", matrix, "--out", "here")
     assert ended.status == 0, ended.err

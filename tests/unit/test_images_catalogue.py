@@ -1,0 +1,95 @@
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from farm.errors import ConfigError, DeadlineError, ImageError, NotFoundError
+from runners.deadline import Deadline
+from runners.images import Catalogue, ImageSpec
+from tests.unit.test_images_disk import make_image
+from tests.unit.test_images_process import finish
+
+SPEC = ImageSpec(name="debian-13", arch="s390x", packages=("gcc",))
+
+
+def place_of(folder: Path, spec: ImageSpec = SPEC, mirror: str = "") -> Path:
+    return folder / f"{spec.name}-{spec.arch}-{spec.key(mirror)[:16]}"
+
+
+def soon() -> Deadline:
+    return Deadline.after(60, "build an image")
+
+
+def test_an_empty_catalogue_has_nothing(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path / "none")
+    assert catalogue.find(SPEC) is None
+    assert catalogue.list() == ()
+
+
+def test_what_is_there_is_found_and_not_built_again(tmp_path: Path) -> None:
+    image = make_image(place_of(tmp_path))
+    catalogue = Catalogue(tmp_path)
+    assert catalogue.find(SPEC) == image
+    assert finish(catalogue.ensure(SPEC, deadline=soon())) == (b"", image)
+    assert catalogue.list() == (image,)
+
+
+def test_an_image_from_another_mirror_is_another_image(tmp_path: Path) -> None:
+    make_image(place_of(tmp_path))
+    assert Catalogue(tmp_path, "http://mirror.example/debian").find(SPEC) is None
+
+
+def test_a_half_image_is_not_found(tmp_path: Path) -> None:
+    make_image(tmp_path / f".{place_of(tmp_path).name}.partial")
+    place_of(tmp_path).mkdir()
+    catalogue = Catalogue(tmp_path)
+    assert catalogue.find(SPEC) is None
+
+
+def test_a_broken_manifest_is_an_error_that_names_its_folder(tmp_path: Path) -> None:
+    image = make_image(place_of(tmp_path))
+    (image.folder / "manifest.json").write_text('{"name": "debian-13"')
+    with pytest.raises(ImageError) as caught:
+        Catalogue(tmp_path).find(SPEC)
+    assert str(image.folder) in caught.value.hint
+
+
+def test_removing_an_image_leaves_nothing_of_it(tmp_path: Path) -> None:
+    image = make_image(place_of(tmp_path))
+    other = make_image(tmp_path / "debian-13-amd64-0", arch="amd64")
+    catalogue = Catalogue(tmp_path)
+    catalogue.remove(image)
+    assert catalogue.list() == (other,)
+    assert not image.folder.exists()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_an_image_that_is_gone_cannot_be_removed(tmp_path: Path) -> None:
+    image = make_image(place_of(tmp_path))
+    Catalogue(tmp_path).remove(image)
+    with pytest.raises(NotFoundError, match="cannot remove the image debian-13-s390x-"):
+        Catalogue(tmp_path).remove(image)
+
+
+def test_who_asks_while_another_builds_is_told_and_gets_the_same_image(tmp_path: Path) -> None:
+    place = place_of(tmp_path)
+    with (tmp_path / f".{place.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        work = Catalogue(tmp_path).ensure(SPEC, deadline=soon())
+        assert next(work).data == b"waiting for another build of this image\n"
+        assert next(work).data == b""
+        image = make_image(place)
+    assert finish(work) == (b"", image)
+
+
+def test_waiting_for_another_build_ends_at_the_deadline(tmp_path: Path) -> None:
+    with (tmp_path / f".{place_of(tmp_path).name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(DeadlineError):
+            finish(Catalogue(tmp_path).ensure(SPEC, deadline=Deadline.after(0, "build an image")))
+
+
+def test_an_unknown_image_is_an_error_before_anything_is_built(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="debian-99"):
+        finish(Catalogue(tmp_path).ensure(ImageSpec(name="debian-99", arch="s390x"), deadline=soon()))
+    assert not list(tmp_path.iterdir())

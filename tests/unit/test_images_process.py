@@ -1,0 +1,97 @@
+import os
+import sys
+from collections.abc import Generator
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from farm.errors import DeadlineError, ImageError
+from runners.deadline import Deadline
+from runners.guest import Chunk
+from runners.images.process import Ended, run
+
+T = TypeVar("T")
+
+
+def finish(work: Generator[Chunk, None, T]) -> tuple[bytes, T]:
+    """What it said, and what it came to."""
+    said = b""
+    while True:
+        try:
+            said += next(work).data
+        except StopIteration as end:
+            return said, end.value
+
+
+def deadline(seconds: float = 60.0) -> Deadline:
+    return Deadline.after(seconds, "run a program")
+
+
+def has_ended(pid: int) -> bool:
+    """Gone, or dead and only not yet reaped by whoever adopted it."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    return True
+
+
+def test_what_a_program_says_and_how_it_ends_come_back() -> None:
+    said, ended = finish(run(["sh", "-c", "echo out; echo err >&2; exit 3"], deadline=deadline()))
+    assert sorted(said.splitlines()) == [b"err", b"out"]
+    assert ended == Ended(3, tuple(said.decode().splitlines()))
+
+
+def test_only_the_last_lines_are_kept_however_much_it_says() -> None:
+    said, ended = finish(run(["seq", "200000"], deadline=deadline()))
+    assert len(said.splitlines()) == 200_000
+    assert ended.lines == tuple(str(number) for number in range(199_961, 200_001))
+
+
+def test_a_silent_program_still_beats() -> None:
+    work = run(["sleep", "600"], deadline=deadline())
+    assert next(work).data == b""
+    work.close()
+
+
+def test_its_environment_is_this_one_in_english_and_what_is_added() -> None:
+    said, _ = finish(run(["env"], deadline=deadline(), env={"ADDED": "1"}))
+    assert {b"ADDED=1", b"LC_ALL=C", f"PATH={os.environ['PATH']}".encode()} <= set(said.splitlines())
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt, RuntimeError])
+def test_leaving_early_kills_the_program_and_its_children(error: type[BaseException] | None) -> None:
+    script = "import os,time; child = os.fork(); child and print(os.getpid(), child, flush=True); time.sleep(600)"
+    work = run([sys.executable, "-c", script], deadline=deadline())
+    pids = b""
+    while not pids.endswith(b"\n"):
+        pids += next(work).data
+    if error:
+        with pytest.raises(error):
+            work.throw(error())
+    else:
+        work.close()
+    parent, child = map(int, pids.split())
+    assert has_ended(parent)
+    while not has_ended(child):  # killed together with its parent; the kernel may take a moment
+        pass
+
+
+def test_a_program_that_outlasts_its_deadline_is_killed() -> None:
+    with pytest.raises(DeadlineError, match="cannot run a program"):
+        finish(run(["sleep", "600"], deadline=deadline(0.0)))
+
+
+def test_a_program_that_is_not_installed_is_named() -> None:
+    with pytest.raises(ImageError, match="cannot run no-such-program: it is not installed"):
+        finish(run(["no-such-program"], deadline=deadline()))
+
+
+def test_a_program_keeps_the_files_that_it_is_told_to_keep() -> None:
+    read, write = os.pipe()
+    try:
+        finish(run(["sh", "-c", f"echo kept >&{write}"], deadline=deadline(), keep_fds=(write,)))
+        assert os.read(read, 10) == b"kept\n"
+    finally:
+        os.close(read)
+        os.close(write)
