@@ -21,7 +21,7 @@ from runners.images.kernel import bootable, command_line, find_kernel
 from runners.images.mirror import machine_mirror
 from runners.images.process import run
 from runners.images.rootfs import BASE_PACKAGES, finish_tree, prepare_tree
-from runners.images.spec import BUILDER_VERSION, MOVING_NAMES, OTHER_NAMES, Image, ImageSpec, Manifest
+from runners.images.spec import BUILDER_VERSION, OTHER_NAMES, Image, ImageSpec, Manifest
 
 _PAUSES_S = (3.0, 10.0)
 """Before a second and a third try, when the mirror was the trouble."""
@@ -92,9 +92,9 @@ def _unpack(spec: ImageSpec, tree: Path, *, mirror: str, deadline: Deadline, kee
         prepare_tree(tree)
         argv = mmdebstrap(spec, tree, mirror, suite)
         ended = yield from run(argv, deadline=deadline, env={"TMPDIR": str(tree.parent)}, keep_fds=keep_fds)
-        if not ended.status and _is_release(tree, spec.release, suite):
-            return
-        if ended.status and suite == spec.release:
+        if suite == spec.release or gives_release(tree, spec.release):
+            if not ended.status:
+                return
             trouble = unpack_error(spec, ended.status, ended.lines)
             if type(trouble) is not ImageError or not _MIRROR.search("\n".join(ended.lines)):
                 raise trouble
@@ -110,10 +110,10 @@ def _tries(release: str) -> Iterator[tuple[str, float]]:
             yield OTHER_NAMES[release], 0.0
 
 
-def _is_release(tree: Path, release: str, suite: str) -> bool:
-    if suite not in MOVING_NAMES:
-        return True
-    return f"VERSION_CODENAME={release}\n" in (tree / "usr/lib/os-release").read_text()
+def gives_release(tree: Path, release: str) -> bool:
+    """Whether what apt fetched into a tree is this release, whatever name it was asked by."""
+    fetched = (path.read_text(errors="replace") for path in (tree / "var/lib/apt/lists").glob("*_InRelease"))
+    return any(f"\nCodename: {release}\n" in text for text in fetched)
 
 
 def mmdebstrap(spec: ImageSpec, tree: Path, mirror: str, suite: str) -> tuple[str, ...]:

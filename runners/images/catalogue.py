@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from farm.errors import ImageError
+from farm.errors import ImageError, NotFoundError
 from farm.model import Stream
 from runners.deadline import Deadline
 from runners.guest import TICK, Chunk, Work
@@ -65,7 +65,7 @@ class Catalogue:
         return tuple(image for path in places if (image := _load(path.parent)))
 
     def remove(self, image: Image) -> None:
-        """Remove an image; overlays on it are of no more use. Raises ImageError."""
+        """Remove an image; overlays on it are of no more use. Raises NotFoundError, ImageError."""
         with _lock(image.folder) as fd:
             fcntl.flock(fd, fcntl.LOCK_EX)
             doomed = _beside(image.folder, _PARTIAL)
@@ -73,6 +73,8 @@ class Catalogue:
                 shutil.rmtree(doomed, ignore_errors=True)
                 image.folder.rename(doomed)
                 shutil.rmtree(doomed)
+            except FileNotFoundError as error:
+                raise NotFoundError(f"cannot remove the image {image.folder.name}: it is not there") from error
             except OSError as error:
                 raise ImageError(f"cannot remove the image {image.folder.name}: {error}") from error
 

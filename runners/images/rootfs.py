@@ -114,7 +114,7 @@ def _drop_unused_links(tree: Path) -> None:
 def _write_accounts(tree: Path) -> None:
     masters = tree / "usr/share/base-passwd"
     passwd = (masters / "passwd.master").read_text()
-    passwd = re.sub(r"^root:.*$", f"root::0:0:root:/root:{_SHELL}", passwd, flags=re.MULTILINE)
+    passwd = re.sub(r"^root:.*$", f"root:*:0:0:root:/root:{_SHELL}", passwd, flags=re.MULTILINE)
     _write(tree, "etc/passwd", passwd)
     _write(tree, "etc/group", (masters / "group.master").read_text())
     _write(tree, "etc/shells", f"/bin/sh\n/bin/bash\n/bin/dash\n{_SHELL}\n")

@@ -27,11 +27,9 @@ RELEASES = {
 }
 """The name of an image -> the suite it is built from."""
 
-MOVING_NAMES = ("oldoldstable", "oldstable", "stable")
-"""Names in the archive that move on to the next release in time: what they give has to be checked."""
-
 OTHER_NAMES = {"bullseye": "oldoldstable", "bookworm": "oldstable", "trixie": "stable", "sid": "unstable"}
-"""The archive holds each suite under a second name, which a mirror brings up to date by itself."""
+"""The archive holds each suite under a second name, which a mirror brings up to date by itself. It may
+have moved on to another release by now: what it gives has to be checked."""
 
 GUEST_FILES = ("init", "initramfs-init", "shell")
 """The farm's own programs in the guest."""

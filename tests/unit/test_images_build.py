@@ -4,7 +4,7 @@ import pytest
 
 from farm.errors import ConfigError, FarmError, FullError, ImageError, PackageError
 from runners.images import ImageSpec
-from runners.images.build import mmdebstrap, unpack_error
+from runners.images.build import gives_release, mmdebstrap, unpack_error
 
 SPEC = ImageSpec(name="debian-13", arch="s390x", packages=("make", "gcc"))
 
@@ -53,3 +53,22 @@ def test_the_command_asks_for_the_packages_the_kernel_and_the_base_of_one_suite(
     assert include == sorted(set(include))
     assert argv[-3:] == ("trixie", "/tree", "deb http://mirror.example/debian trixie main")
     assert "--variant=extract" in argv
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "given"),
+    [
+        ("mirror_dists_stable_InRelease", "Origin: Debian\nSuite: stable\nCodename: trixie\n", True),
+        ("mirror_dists_stable_InRelease", "Origin: Debian\nSuite: stable\nCodename: forky\n", False),
+        ("mirror_dists_stable_Packages", "Origin: Debian\nCodename: trixie\n", False),
+    ],
+)
+def test_a_name_that_moved_on_does_not_give_the_release(tmp_path: Path, name: str, text: str, given: bool) -> None:
+    lists = tmp_path / "var/lib/apt/lists"
+    lists.mkdir(parents=True)
+    (lists / name).write_text(text)
+    assert gives_release(tmp_path, "trixie") is given
+
+
+def test_nothing_fetched_gives_no_release(tmp_path: Path) -> None:
+    assert not gives_release(tmp_path, "trixie")

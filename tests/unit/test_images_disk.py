@@ -90,7 +90,7 @@ def test_an_overlay_has_the_guests_size_over_the_image(tmp_path: Path) -> None:
 
 def test_an_overlay_smaller_than_its_image_is_refused_with_the_size_to_ask_for(tmp_path: Path) -> None:
     image = make_image(tmp_path / "image", disk_mib=300)
-    with pytest.raises(ConfigError, match="cannot make a disk of 299 MiB: .* needs 300 MiB") as caught:
+    with pytest.raises(ConfigError, match=r"cannot make a disk of 299 MiB: .* needs 300 MiB") as caught:
         overlay(image, tmp_path / "overlay", 299)
     assert "guest.disk" in caught.value.hint
     assert not (tmp_path / "overlay").exists()

@@ -90,7 +90,8 @@ def test_a_program_that_is_not_installed_is_named() -> None:
 def test_a_program_keeps_the_files_that_it_is_told_to_keep() -> None:
     read, write = os.pipe()
     try:
-        finish(run(["sh", "-c", f"echo kept >&{write}"], deadline=deadline(), keep_fds=(write,)))
+        argv = ["sh", "-c", f"echo kept > /proc/self/fd/{write}"]
+        assert finish(run(argv, deadline=deadline(), keep_fds=(write,))) == (b"", Ended(0, ()))
         assert os.read(read, 10) == b"kept\n"
     finally:
         os.close(read)
