@@ -21,7 +21,7 @@ from farm.display import Display
 from farm.errors import FarmError
 from farm.model import Plan, RunRecord, Submission, parse_duration
 from farm.service import Service
-from farm.text import clean
+from farm.text import clean, terminal
 
 if TYPE_CHECKING:  # half a second, which commands without it need not wait
     from farm.executor import RayExecutor
@@ -141,7 +141,7 @@ def logs(
     for name in (phase,) if phase else service.logs(key):
         if not phase:
             out.print(f"[bold]== {name}[/]")
-        sys.stdout.write(clean(service.log(key, name), limit=sys.maxsize).rstrip("\n") + "\n")
+        sys.stdout.write(terminal(service.log(key, name)).rstrip("\n") + "\n")
 
 
 @app.command()

@@ -94,7 +94,7 @@ def _environment(matrix: Matrix, placement: Placement, key: AttemptKey) -> dict[
 
 
 class _Fit(NamedTuple):
-    """One host for one cell: the ways to run it there, the best first, or why there is none."""
+    """One host for one cell: the ways to run it there, or why there is none."""
 
     host: str
     offers: tuple[Offer, ...]

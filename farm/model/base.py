@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, ConfigDict
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _DURATION_UNITS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -38,12 +37,6 @@ def parse_size(value: object) -> object:
         return int(match[1]) * _SIZE_UNITS[match[2] and match[2].lower()]
     return value
 
-
-Seconds = Annotated[float, BeforeValidator(parse_duration)]
-"""A length of time; in a file also `90s`, `10m`, `2h`."""
-
-MiB = Annotated[int, BeforeValidator(parse_size)]
-"""An amount of memory or disk; in a file also `512M`, `2G`."""
 
 Scalar = str | bool | int | float
 """An axis value."""
