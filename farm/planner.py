@@ -15,6 +15,7 @@ from farm.model import (
     Expansion,
     GuestSpec,
     Host,
+    ImageSpec,
     Matrix,
     Offer,
     Order,
@@ -65,8 +66,7 @@ def order_for(submission: Submission, placement: Placement, key: AttemptKey) -> 
     scripts = {phase: getattr(matrix, phase.value) for phase in SCRIPTS}
     return Order(
         key=key,
-        image=cell.image,
-        arch=cell.arch,
+        image=placement.pinned or image_for(matrix, cell),
         hypervisor=placement.hypervisor,
         guest=matrix.guest,
         env=_environment(matrix, placement, key),
@@ -76,6 +76,11 @@ def order_for(submission: Submission, placement: Placement, key: AttemptKey) -> 
         source_digest=submission.source.digest,
         hold_on_failure_s=submission.hold_on_failure_s,
     )
+
+
+def image_for(matrix: Matrix, cell: Cell) -> ImageSpec:
+    """The image that a cell wants."""
+    return ImageSpec(name=cell.image, arch=cell.arch, packages=matrix.guest.packages)
 
 
 def _environment(matrix: Matrix, placement: Placement, key: AttemptKey) -> dict[str, str]:

@@ -67,7 +67,7 @@ class FakeGuest:
             emulated=True,
             machine="script",
             cpu="none",
-            image=f"{self._order.image}/{self._order.arch}",
+            image=f"{self._order.image.name}/{self._order.arch}",
             image_digest="0" * 64,
             vcpus=self._order.guest.vcpus,
             memory_mib=self._order.guest.memory_mib,

@@ -21,7 +21,7 @@ import libvirt
 
 from farm.config import Settings
 from farm.errors import GuestError, HostError, HypervisorError
-from farm.model import AttemptKey, Collect, GuestSpec, Host, Offer, Order, Timeouts
+from farm.model import AttemptKey, Collect, GuestSpec, Host, ImageSpec, Offer, Order, Timeouts
 from runners.deadline import Deadline
 from runners.guest import wait_for
 from runners.libvirt.backend import LibvirtBackend
@@ -145,8 +145,7 @@ def _bring_up(settings: Settings, hypervisor: Hypervisor, machine: Machine) -> N
     key = AttemptKey(run="probe", cell=f"{hypervisor.name}/{machine.arch}", number=1)
     order = Order(
         key=key,
-        image=_PROBE_IMAGE,
-        arch=machine.arch,
+        image=ImageSpec(name=_PROBE_IMAGE, arch=machine.arch),
         hypervisor=hypervisor.name,
         guest=GuestSpec(memory_mib=_PROBE_MEMORY_MIB),
         env={},

@@ -6,17 +6,16 @@ import io
 import tarfile
 from typing import Any
 
-from farm.model import AttemptKey, Collect, GuestSpec, Order, Phase, Timeouts
+from farm.model import AttemptKey, Collect, GuestSpec, ImageSpec, Order, Phase, Timeouts
 
 
 def make_order(test: str, *, hypervisor: str = "fake", arch: str = "amd64", **changes: Any) -> Order:
     """An order whose test phase is a script."""
     values: dict[str, Any] = {
         "key": AttemptKey(run="r-1", cell=f"debian-13/{arch}/{hypervisor}", number=1),
-        "image": "debian-13",
-        "arch": arch,
+        "image": ImageSpec(name="debian-13", arch=arch, packages=("gcc", "libc6-dev", "make")),
         "hypervisor": hypervisor,
-        "guest": GuestSpec(memory=384, packages=("gcc", "libc6-dev", "make")),
+        "guest": GuestSpec(memory=384),
         "env": {"GREETING": "it's here"},
         "scripts": {Phase.TEST: test},
         "collect": Collect(),

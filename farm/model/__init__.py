@@ -16,10 +16,13 @@ from farm.model.attempt import (
     Outcome,
     PhaseEnded,
     PhaseStarted,
+    Slowness,
     TestResult,
     TestsFound,
+    Usage,
 )
 from farm.model.base import Model, Scalar, parse_duration, parse_size, scalar_text
+from farm.model.image import CloudSpec, ImageSpec, LayerSpec
 from farm.model.matrix import (
     STANDARD_AXES,
     Collect,
@@ -57,7 +60,7 @@ from farm.model.source import (
     Source,
     TarballSource,
 )
-from farm.model.words import SCRIPTS, Blame, Ending, Phase, State, Stream, TestStatus, Verdict
+from farm.model.words import SCRIPTS, Blame, Ending, Phase, Start, State, Stream, TestStatus, Verdict
 
 __all__ = [
     "SCRIPTS",
@@ -70,6 +73,7 @@ __all__ = [
     "Blame",
     "Cell",
     "CellRecord",
+    "CloudSpec",
     "Collect",
     "DebianSource",
     "Ending",
@@ -86,6 +90,8 @@ __all__ = [
     "Heartbeat",
     "Held",
     "Host",
+    "ImageSpec",
+    "LayerSpec",
     "LogChunk",
     "Match",
     "Matrix",
@@ -105,7 +111,9 @@ __all__ = [
     "RunRecord",
     "RunSummary",
     "Scalar",
+    "Slowness",
     "Source",
+    "Start",
     "State",
     "Stream",
     "Submission",
@@ -114,6 +122,7 @@ __all__ = [
     "TestStatus",
     "TestsFound",
     "Timeouts",
+    "Usage",
     "Verdict",
     "axis_variable",
     "parse_duration",

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from farm.model.base import Model
+from farm.model.image import ImageSpec
 from farm.model.matrix import Collect, GuestSpec, Timeouts
-from farm.model.words import Blame, Ending, Phase, Stream, TestStatus, Verdict
+from farm.model.words import Blame, Ending, Phase, Start, Stream, TestStatus, Verdict
 
 
 class AttemptKey(Model):
@@ -27,8 +28,7 @@ class Order(Model):
     """All that a worker needs to know for one attempt. The source travels beside it."""
 
     key: AttemptKey
-    image: str
-    arch: str
+    image: ImageSpec
     hypervisor: str
     guest: GuestSpec
     env: dict[str, str]
@@ -38,6 +38,11 @@ class Order(Model):
     timeouts: Timeouts
     source_digest: str
     hold_on_failure_s: float = 0.0
+
+    @property
+    def arch(self) -> str:
+        """The guest's architecture, by Debian's name."""
+        return self.image.arch
 
 
 class TestResult(Model):
@@ -54,6 +59,22 @@ class TestResult(Model):
     detail: str = ""
 
 
+class Slowness(Model):
+    """How many times longer than natively on the same host something takes in a guest; measured."""
+
+    cpu: float
+    """Computing."""
+    fork: float
+    """Starting programs."""
+    disk: float
+    """Writing files and reading them."""
+
+    @property
+    def factor(self) -> float:
+        """By what a deadline for a native machine has to be multiplied; at least 1."""
+        return max(1.0, self.cpu, self.fork)
+
+
 class GuestFacts(Model):
     """What the guest of an attempt really was."""
 
@@ -66,8 +87,31 @@ class GuestFacts(Model):
     image: str
     """`debian-13/riscv64`."""
     image_digest: str
+    image_kind: str = "unpacked"
+    """`unpacked`, `installed` or `cloud`."""
+    layers: tuple[str, ...] = ()
+    """The names of what is on top of the image."""
     vcpus: int
     memory_mib: int
+    start: Start = Start.COLD
+    start_note: str = ""
+    """How it was restored (`shared`, `mapped`), or why it was not."""
+    slowness: Slowness | None = None
+    """Of this architecture with this hypervisor on this host, where it has been measured."""
+
+
+class Usage(Model):
+    """What the guest of an attempt used of its host; None: it could not be found out."""
+
+    cpu_s: float | None = None
+    """CPU seconds of its hypervisor's process."""
+    memory_peak_mib: int | None = None
+    """The most that process had in memory at a time."""
+    disk_read_bytes: int | None = None
+    disk_written_bytes: int | None = None
+    network_received_bytes: int | None = None
+    """By the guest."""
+    network_sent_bytes: int | None = None
 
 
 class _Event(Model):
@@ -179,6 +223,8 @@ class AttemptEnded(_Event):
     evidence: Evidence
     cpu_s: float = 0.0
     """CPU time that the worker spent on the attempt, without the hypervisor's."""
+    usage: Usage | None = None
+    """None: there was no guest, or it was gone before it could be asked."""
 
 
 Event = Annotated[

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from farm.model.attempt import Slowness
 from farm.model.base import Model, Scalar
+from farm.model.image import ImageSpec
 from farm.model.matrix import Matrix
 from farm.model.source import ResolvedSource
 
@@ -60,6 +62,8 @@ class Offer(Model):
     """Why it cannot be used; empty where it can."""
     scripted: bool = False
     """There is no machine at all (`fake`): only for cells that ask for it by name."""
+    slowness: Slowness | None = None
+    """None: it has not been measured yet."""
 
 
 class Host(Model):
@@ -79,6 +83,8 @@ class Placement(Model):
     """A cell with the host and the hypervisor it would get."""
 
     cell: Cell
+    pinned: ImageSpec | None = None
+    """What an alias was resolved to when the run was submitted; None: the cell names its image itself."""
     hypervisor: str = ""
     emulated: bool = False
     hosts: tuple[str, ...] = ()

@@ -81,6 +81,15 @@ class TestStatus(StrEnum):
     SKIPPED = "skipped"
 
 
+class Start(StrEnum):
+    """How a guest came to life."""
+
+    COLD = "cold"
+    """It booted."""
+    RESTORED = "restored"
+    """From a snapshot of one that had booted."""
+
+
 class Stream(StrEnum):
     """Where a piece of a log comes from."""
 

@@ -2,6 +2,6 @@
 
 from runners.images.catalogue import Catalogue
 from runners.images.disk import overlay
-from runners.images.spec import Image, ImageSpec, Manifest
+from runners.images.spec import Image, Manifest, key, recipe
 
-__all__ = ["Catalogue", "Image", "ImageSpec", "Manifest", "overlay"]
+__all__ = ["Catalogue", "Image", "Manifest", "key", "overlay", "recipe"]

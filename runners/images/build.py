@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from farm.errors import ConfigError, FarmError, FullError, ImageError, PackageError
-from farm.model import Stream
+from farm.model import ImageSpec, Stream
 from runners.deadline import Deadline
 from runners.guest import TICK, Chunk, Work
 from runners.images.disk import make_disk
@@ -21,7 +21,8 @@ from runners.images.kernel import bootable, command_line, find_kernel
 from runners.images.mirror import machine_mirror
 from runners.images.process import run
 from runners.images.rootfs import BASE_PACKAGES, finish_tree, prepare_tree
-from runners.images.spec import BUILDER_VERSION, OTHER_NAMES, Image, ImageSpec, Manifest
+from runners.images.spec import BUILDER_VERSION, OTHER_NAMES, Image, Manifest, recipe
+from runners.machines import machine_for
 
 _PAUSES_S = (3.0, 10.0)
 """Before a second and a third try, when the mirror was the trouble."""
@@ -62,7 +63,7 @@ def build(
     manifest = Manifest(
         name=spec.name,
         arch=spec.arch,
-        release=spec.release,
+        release=recipe(spec).release,
         digest=digest,
         disk_mib=disk_mib,
         requested=spec.packages,
@@ -71,7 +72,7 @@ def build(
         tools=_tools(),
         builder_version=BUILDER_VERSION,
         built_at=datetime.now(UTC),
-        cmdline=command_line(spec.machine),
+        cmdline=command_line(machine_for(spec.arch)),
     )
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2))
     return Image(folder=folder, manifest=manifest)
@@ -84,7 +85,7 @@ def _say(text: str) -> Chunk:
 def _unpack(spec: ImageSpec, tree: Path, *, mirror: str, deadline: Deadline, keep_fds: Sequence[int]) -> Work[None]:
     """Fetch and unpack the packages; where the mirror is the trouble, by the suite's other name, then later again."""
     trouble = None
-    for suite, pause_s in _tries(spec.release):
+    for suite, pause_s in _tries(recipe(spec).release):
         if pause_s:
             yield _say(f"the mirror is in trouble; trying again in {pause_s:g} s")
             yield from _pause(pause_s, deadline)
@@ -92,14 +93,14 @@ def _unpack(spec: ImageSpec, tree: Path, *, mirror: str, deadline: Deadline, kee
         prepare_tree(tree)
         argv = mmdebstrap(spec, tree, mirror, suite)
         ended = yield from run(argv, deadline=deadline, env={"TMPDIR": str(tree.parent)}, keep_fds=keep_fds)
-        if suite == spec.release or gives_release(tree, spec.release):
+        if suite == recipe(spec).release or gives_release(tree, recipe(spec).release):
             if not ended.status:
                 return
             trouble = unpack_error(spec, ended.status, ended.lines)
             if type(trouble) is not ImageError or not _MIRROR.search("\n".join(ended.lines)):
                 raise trouble
-        yield _say(f"the mirror gives no consistent {spec.release} for {spec.arch} by the name {suite}")
-    raise trouble or ImageError(f"cannot build {spec.name}/{spec.arch}: the mirror has no {spec.release}")
+        yield _say(f"the mirror gives no consistent {recipe(spec).release} for {spec.arch} by the name {suite}")
+    raise trouble or ImageError(f"cannot build {spec.name}/{spec.arch}: the mirror has no {recipe(spec).release}")
 
 
 def _tries(release: str) -> Iterator[tuple[str, float]]:
@@ -122,7 +123,7 @@ def mmdebstrap(spec: ImageSpec, tree: Path, mirror: str, suite: str) -> tuple[st
     Mode chrootless needs no root and, with the variant extract, runs nothing from the packages. One suite
     alone is used: the updates' indexes change while a mirror is being synchronised.
     """
-    include = sorted({*BASE_PACKAGES, spec.machine.kernel_package, *spec.packages})
+    include = sorted({*BASE_PACKAGES, machine_for(spec.arch).kernel_package, *spec.packages})
     return (
         "mmdebstrap",
         "--mode=chrootless",
@@ -142,15 +143,15 @@ def mmdebstrap(spec: ImageSpec, tree: Path, mirror: str, suite: str) -> tuple[st
 def unpack_error(spec: ImageSpec, status: int, lines: Sequence[str]) -> FarmError:
     """What a failed mmdebstrap says, as an error. It and apt end with the same status whatever the cause."""
     text = "\n".join(lines)
-    image = f"{spec.name}/{spec.arch}"
+    image, release = f"{spec.name}/{spec.arch}", recipe(spec).release
     if _NO_ARCH.search(text):
         return ConfigError(
-            f"cannot build {image}: Debian {spec.release} is not made for {spec.arch}",
+            f"cannot build {image}: Debian {release} is not made for {spec.arch}",
             hint="exclude the combination from the matrix, or take another release",
         )
     if missing := _NO_PACKAGE.search(text):
         return PackageError(
-            f"cannot build {image}: Debian {spec.release} has no package {missing[1] or missing[2]!r} for {spec.arch}",
+            f"cannot build {image}: Debian {release} has no package {missing[1] or missing[2]!r} for {spec.arch}",
             hint="check the spelling in guest.packages; `apt-cache search` finds names on a Debian machine",
         )
     if _FULL.search(text):
@@ -181,9 +182,9 @@ def _pause(seconds: float, deadline: Deadline) -> Work[None]:
 def _boot_files(spec: ImageSpec, tree: Path, folder: Path) -> tuple[Path, Path]:
     """Write the initrd and the kernel; gives their paths."""
     initrd, kernel = folder / "initrd", folder / "kernel"
-    modules = find_modules(tree, spec.machine.modules)
+    modules = find_modules(tree, machine_for(spec.arch).modules)
     initrd.write_bytes(make_initramfs((tree / "usr/bin/busybox").read_bytes(), modules))
-    kernel.write_bytes(bootable(find_kernel(tree, spec.machine).read_bytes(), spec.machine))
+    kernel.write_bytes(bootable(find_kernel(tree, machine_for(spec.arch)).read_bytes(), machine_for(spec.arch)))
     return initrd, kernel
 
 

@@ -1,4 +1,4 @@
-"""What an image is: asked for (a spec), built (an image and its manifest)."""
+"""What an image is: what its name means, and what is there once it is built (an image and its manifest)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from datetime import datetime
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal, NamedTuple
 
-from pydantic import AfterValidator
+from pydantic import Field
 
 from farm.errors import ConfigError
-from farm.model import Model
-from runners.machines import Machine, machine_for
+from farm.model import ImageSpec, Model
+from runners.machines import machine_for
 
 BUILDER_VERSION = 2
 """Goes up with every change of the builder that changes what it builds."""
@@ -40,44 +40,51 @@ def guest_file(name: str) -> str:
     return files("runners.images").joinpath("guest", name).read_text()
 
 
-class ImageSpec(Model):
-    """An image that is asked for."""
+Kind = Literal["unpacked", "installed", "cloud"]
 
-    name: str
-    """`debian-13`."""
-    arch: str
-    """By Debian's name."""
-    packages: Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(sorted(set(names))))] = ()
-    """What it has to hold beyond the builder's own choice; kept sorted."""
+_INSTALLED = "-installed"
+"""The name of an image with this at its end is the same release, installed."""
 
-    @property
-    def release(self) -> str:
-        """The suite it is built from. Raises ConfigError."""
-        if self.name not in RELEASES:
-            near = get_close_matches(self.name, RELEASES, n=2)
-            meant = f"did you mean {' or '.join(near)}? " if near else ""
-            known = ", ".join(RELEASES)
-            raise ConfigError(
-                f"cannot make an image {self.name!r}: the name is not known", hint=f"{meant}known: {known}"
-            )
-        return RELEASES[self.name]
 
-    @property
-    def machine(self) -> Machine:
-        """What it is going to run on. Raises ConfigError."""
-        return machine_for(self.arch)
+class Recipe(NamedTuple):
+    """What the name of an image means."""
 
-    def key(self, mirror: str) -> str:
-        """A SHA-256 over everything that determines what is built; `mirror` is the setting. Raises ConfigError."""
-        parts = [
-            self.model_dump_json(),
-            self.release,
-            mirror,
-            str(BUILDER_VERSION),
-            repr(sorted(asdict(self.machine).items())),
-            *map(guest_file, GUEST_FILES),
-        ]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    kind: Kind
+    release: str
+    """The suite it is built from; empty for a cloud image."""
+
+
+def recipe(spec: ImageSpec) -> Recipe:
+    """How an image is made. Raises ConfigError where the name is not known."""
+    if spec.cloud:
+        return Recipe("cloud", "")
+    name = spec.name.removesuffix(_INSTALLED)
+    if name not in RELEASES:
+        near = get_close_matches(name, RELEASES, n=2)
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ConfigError(
+            f"cannot make an image {spec.name!r}: the name is not known", hint=f"{meant}known: {', '.join(RELEASES)}"
+        )
+    return Recipe("installed" if spec.name.endswith(_INSTALLED) else "unpacked", RELEASES[name])
+
+
+def key(spec: ImageSpec, mirror: str) -> str:
+    """A SHA-256 over everything that determines what is made; `mirror` is the setting. Raises ConfigError.
+
+    Names of layers do not count, only what is in them; nor does the digest that is asked for.
+    """
+    content = spec.model_copy(
+        update={"digest": "", "layers": tuple(layer.model_copy(update={"name": ""}) for layer in spec.layers)}
+    )
+    parts = [
+        content.model_dump_json(),
+        repr(recipe(spec)),
+        mirror,
+        str(BUILDER_VERSION),
+        repr(sorted(asdict(machine_for(spec.arch)).items())),
+        *map(guest_file, GUEST_FILES),
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 class Manifest(Model):
@@ -85,12 +92,17 @@ class Manifest(Model):
 
     name: str
     arch: str
-    kind: Literal["unpacked"] = "unpacked"
+    kind: Kind = "unpacked"
     release: str
     digest: str
-    """SHA-256 over the SHA-256 of the disk, the initrd and the kernel, in this order."""
+    """Names the content: the same packages and files have the same on every host, see `digest`."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """The files of the image's folder -> their SHA-256."""
+    layers: tuple[str, ...] = ()
+    """The names of what is on top."""
     disk_mib: int
     """The size of its disk: the least that a guest's may have."""
+    disk_format: Literal["raw", "qcow2"] = "raw"
     requested: tuple[str, ...]
     packages: dict[str, str]
     """Every package in it -> its version."""
@@ -114,9 +126,9 @@ class Image(Model):
         return self.manifest.digest
 
     @property
-    def kernel(self) -> Path:
-        """For the hypervisor to boot directly."""
-        return self.folder / "kernel"
+    def kernel(self) -> Path | None:
+        """For the hypervisor to boot directly; None: the firmware finds what to boot on the disk."""
+        return None if self.manifest.kind == "cloud" else self.folder / "kernel"
 
     @property
     def initrd(self) -> Path:
@@ -125,7 +137,7 @@ class Image(Model):
 
     @property
     def disk(self) -> Path:
-        """A raw disk without partitions; never to be written again."""
+        """Never to be written again. Without partitions, but for a cloud image's."""
         return self.folder / "disk"
 
     @property

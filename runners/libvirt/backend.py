@@ -26,7 +26,7 @@ from farm.model import GuestFacts, Order
 from runners.console import READY
 from runners.deadline import Deadline
 from runners.guest import TICK, Shell, Work
-from runners.images import Catalogue, Image, ImageSpec, overlay
+from runners.images import Catalogue, Image, overlay
 from runners.keys import KeyPair, make_key_pair
 from runners.libvirt.connection import Embedded, embedded, hypervisor_errors
 from runners.libvirt.hypervisors import KVM, QEMU, Hypervisor
@@ -58,8 +58,7 @@ class LibvirtBackend:
         """The guest of an order: its image (built if it is not there), disks and keys."""
         machine = machine_for(order.arch)
         catalogue = Catalogue(self._settings.cache / "images", self._settings.mirror)
-        spec = ImageSpec(name=order.image, arch=order.arch, packages=order.guest.packages)
-        image = yield from catalogue.ensure(spec, deadline=deadline)
+        image = yield from catalogue.ensure(order.image, deadline=deadline)
         driver = embedded(self._settings)
         folder = driver.root / "guests" / secrets.token_hex(4)
         keys = Keys(client=make_key_pair(), server=make_key_pair())
@@ -82,7 +81,7 @@ class LibvirtBackend:
             vcpus=order.guest.vcpus,
             memory_mib=order.guest.memory_mib,
             console=folder / "console.log",
-            kernel=Kernel(image.kernel, image.initrd, image.cmdline),
+            kernel=Kernel(image.kernel, image.initrd, image.cmdline) if image.kernel else None,
             disks=(
                 Disk("farm-root", folder / "disk.qcow2", "qcow2"),
                 Disk("farm-seed", folder / "seed.tar", "raw", read_only=True),
@@ -96,7 +95,7 @@ class LibvirtBackend:
             emulated=self._hypervisor.emulated,
             machine=machine.machine_type,
             cpu=self._hypervisor.cpu or machine.cpu,
-            image=f"{order.image}/{order.arch}",
+            image=f"{order.image.name}/{order.arch}",
             image_digest=image.digest,
             vcpus=order.guest.vcpus,
             memory_mib=order.guest.memory_mib,
@@ -259,7 +258,7 @@ def _make_disks(folder: Path, image: Image, order: Order, keys: Keys) -> None:
 
 
 def _host_name(order: Order) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", f"{order.image}-{order.arch}".lower()).strip("-")[:63]
+    return re.sub(r"[^a-z0-9]+", "-", f"{order.image.name}-{order.arch}".lower()).strip("-")[:63]
 
 
 kvm: Callable[[], LibvirtBackend] = partial(LibvirtBackend, KVM)

@@ -12,9 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from farm.model import ImageSpec
 from runners.deadline import Deadline
 from runners.guest import wait_for
-from runners.images import Catalogue, ImageSpec
+from runners.images import Catalogue
 from runners.images.build import mmdebstrap
 from runners.images.mirror import machine_mirror
 from runners.images.rootfs import prepare_tree

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from farm.errors import ConfigError, FullError, PackageError
+from farm.model import ImageSpec
 from runners.deadline import Deadline
-from runners.images import Catalogue, ImageSpec
+from runners.images import Catalogue
 from tests.unit.test_images_process import finish
 
 TINY = ImageSpec(name="debian-13", arch="riscv64")
@@ -22,8 +23,9 @@ TINY = ImageSpec(name="debian-13", arch="riscv64")
 BUILDER = """
 import sys
 from pathlib import Path
+from farm.model import ImageSpec
 from runners.deadline import Deadline
-from runners.images import Catalogue, ImageSpec
+from runners.images import Catalogue
 
 work = Catalogue(Path(sys.argv[1])).ensure(
     ImageSpec(name="debian-13", arch="riscv64"), deadline=Deadline.after(280, "build an image")
@@ -65,7 +67,7 @@ def test_two_processes_that_want_the_same_image_build_it_once(tmp_path: Path) ->
     read_until(first, b"running apt-get update")
     second = start_builder(tmp_path)
     said_first, said_second = first.communicate()[0], second.communicate()[0]
-    assert b"waiting for another build" in said_second
+    assert b"waiting for another process" in said_second
     assert b"unpacking the packages" not in said_second
     assert said_first.splitlines()[-1] == said_second.splitlines()[-1]
 

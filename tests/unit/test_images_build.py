@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from farm.errors import ConfigError, FarmError, FullError, ImageError, PackageError
-from runners.images import ImageSpec
+from farm.model import ImageSpec
 from runners.images.build import gives_release, mmdebstrap, unpack_error
 
 SPEC = ImageSpec(name="debian-13", arch="s390x", packages=("make", "gcc"))

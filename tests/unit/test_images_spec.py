@@ -1,7 +1,8 @@
 import pytest
 
 from farm.errors import ConfigError, FarmError
-from runners.images import ImageSpec
+from farm.model import ImageSpec
+from runners.images import key
 from runners.images import spec as spec_module
 from runners.machines import MACHINES, machine_for
 
@@ -24,22 +25,22 @@ def test_packages_are_kept_sorted_and_once() -> None:
     ids=["name", "arch", "packages"],
 )
 def test_whatever_differs_in_a_spec_makes_another_key(other: ImageSpec) -> None:
-    assert other.key("") != SPEC.key("")
+    assert key(other, "") != key(SPEC, "")
 
 
 def test_the_mirror_and_the_version_of_the_builder_make_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = SPEC.key("")
-    assert SPEC.key("") == before
-    assert SPEC.key("http://mirror.example/debian") != before
+    before = key(SPEC, "")
+    assert key(SPEC, "") == before
+    assert key(SPEC, "http://mirror.example/debian") != before
     monkeypatch.setattr(spec_module, "BUILDER_VERSION", spec_module.BUILDER_VERSION + 1)
-    assert SPEC.key("") != before
+    assert key(SPEC, "") != before
 
 
 def test_a_change_of_the_guests_own_programs_makes_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = SPEC.key("")
+    before = key(SPEC, "")
     read = spec_module.guest_file
     monkeypatch.setattr(spec_module, "guest_file", lambda name: read(name) + ("#" if name == "shell" else ""))
-    assert SPEC.key("") != before
+    assert key(SPEC, "") != before
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_an_unknown_word_is_named_and_the_nearest_known_ones_with_it(
     name: str, arch: str, cause: str, nearest: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        ImageSpec(name=name, arch=arch).key("")
+        key(ImageSpec(name=name, arch=arch), "")
     assert cause in caught.value.message
     assert nearest in caught.value.hint
 

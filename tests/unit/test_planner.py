@@ -221,7 +221,7 @@ def submitted(**more: Any) -> tuple[Submission, Placement]:
 def test_an_order_says_all_that_a_worker_needs() -> None:
     more: dict[str, Any] = {"build": "make", "prepare": " \n", "guest": {"vcpus": 2}, "timeouts": {"boot": "9s"}}
     order = order_for(*submitted(**more, collect={"junit": ["*.xml"]}), KEY)
-    assert (order.key, order.image, order.arch, order.hypervisor) == (KEY, "debian-13", "amd64", "kvm")
+    assert (order.key, order.image.name, order.arch, order.hypervisor) == (KEY, "debian-13", "amd64", "kvm")
     assert order.scripts == {Phase.BUILD: "make", Phase.TEST: "x"}
     assert (order.guest.vcpus, order.timeouts.boot, order.collect.junit) == (2, 9.0, ("*.xml",))
     assert (order.source_digest, order.hold_on_failure_s) == (SOURCE.digest, 90.0)

@@ -1,0 +1,154 @@
+"""A folder of things that are expensive to make, named by what they are made from, shared by processes.
+
+A thing is a folder with a `manifest.json`, made under another name (`.partial`) and renamed when it is whole:
+half a thing is never found. Its `.lock` file beside it says who deals with it. Whoever makes or removes a
+thing holds the lock alone; whoever uses it holds it together with others (`hold`). The kernel gives a
+lock back when its holder ends, however that happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from farm.errors import ImageError, NotFoundError
+from farm.model import Stream
+from runners.deadline import Deadline
+from runners.guest import TICK, Chunk, Work
+
+MANIFEST = "manifest.json"
+_PARTIAL = ".partial"
+_LOCK = ".lock"
+_WAIT_S = 0.5
+
+Make = Callable[[Path, int], Work[None]]
+"""Makes a thing in an empty folder, its manifest last. Programs that it starts keep the descriptor open, so
+that what was killed is not tried again before they are gone."""
+
+
+class Shelf:
+    """The folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, name: str) -> Path | None:
+        """The folder of a thing that is whole; it counts as used now."""
+        place = self.folder / name
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(place / MANIFEST)
+            return place
+        return None
+
+    def ensure(self, name: str, make: Make, *, deadline: Deadline) -> Work[Path]:
+        """The folder of a thing, made if need be, once however many ask for it at a time. Raises what `make` does."""
+        if place := self.find(name):
+            return place
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _lock_file(self.folder / name) as fd:
+            yield from _wait_for(fd, name, deadline)
+            if place := self.find(name):  # another process was quicker
+                return place
+            place, partial = self.folder / name, _beside(self.folder / name, _PARTIAL)
+            for rest in (partial, place):  # of a process that was killed; a folder without a manifest is no thing
+                shutil.rmtree(rest, ignore_errors=True)
+            partial.mkdir()
+            try:
+                yield from make(partial, fd)
+                partial.rename(place)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+            return place
+
+    def names(self) -> tuple[str, ...]:
+        """Every whole thing."""
+        return tuple(sorted(path.parent.name for path in self.folder.glob(f"[!.]*/{MANIFEST}")))
+
+    def hold(self, name: str) -> int:
+        """A descriptor: as long as it is open, nobody removes the thing. Raises NotFoundError."""
+        with contextlib.ExitStack() as stack:
+            fd = stack.enter_context(_lock_file(self.folder / name))
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            if self.find(name) is None:
+                raise NotFoundError(f"cannot use {name}: it is not there any more", hint="try again; it is made anew")
+            stack.pop_all()
+            return fd
+
+    def remove(self, name: str) -> bool:
+        """Remove a thing; False where somebody uses it. Raises NotFoundError, ImageError."""
+        with _lock_file(self.folder / name) as fd:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                doomed = _beside(self.folder / name, _PARTIAL)
+                shutil.rmtree(doomed, ignore_errors=True)
+                (self.folder / name).rename(doomed)
+                shutil.rmtree(doomed)
+            except BlockingIOError:
+                return False
+            except FileNotFoundError as error:
+                raise NotFoundError(f"cannot remove {name}: it is not there") from error
+            except OSError as error:
+                raise ImageError(f"cannot remove {name}: {error}") from error
+        return True
+
+    def used_at(self, name: str) -> float:
+        """When a thing was last asked for: seconds since 1970. Raises NotFoundError."""
+        try:
+            return (self.folder / name / MANIFEST).stat().st_mtime
+        except FileNotFoundError as error:
+            raise NotFoundError(f"cannot find {name}: it is not there") from error
+
+    def size_bytes(self, name: str) -> int:
+        """What a thing takes on the disk, holes not counted."""
+        return sum(path.stat().st_blocks * 512 for path in (self.folder / name).rglob("*") if path.is_file())
+
+
+def doomed(items: Iterator[tuple[str, float, int]], *, older_than_s: float, keep_bytes: int) -> tuple[str, ...]:
+    """What is to go: (name, when it was last used, size in bytes) -> names, the longest unused first. Pure.
+
+    All that was last used before `older_than_s` (seconds since 1970), then as much as is beyond `keep_bytes`.
+    """
+    gone = []
+    kept = 0
+    for name, used_at, size in sorted(items, key=lambda item: -item[1]):
+        kept += size
+        if used_at < older_than_s or kept > keep_bytes:
+            gone.append(name)
+            kept -= size
+    return tuple(reversed(gone))
+
+
+def _beside(place: Path, suffix: str) -> Path:
+    return place.with_name(f".{place.name}{suffix}")
+
+
+@contextmanager
+def _lock_file(place: Path) -> Generator[int, None, None]:
+    """The lock file of a thing, open but not locked. It is left there: to remove it would be a race."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(_beside(place, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _wait_for(fd: int, name: str, deadline: Deadline) -> Work[None]:
+    """Take a lock, saying so where another process has it."""
+    said = False
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield TICK if said else Chunk(Stream.FARM, f"waiting for another process that makes {name}\n".encode())
+            said = True
+            deadline.check()
+            time.sleep(min(_WAIT_S, deadline.remaining))
+        else:
+            return
