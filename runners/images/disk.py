@@ -85,8 +85,8 @@ def _mke2fs_hint() -> str:
     return "" if os.geteuid() == 0 else "without root it needs user namespaces: try `unshare --map-root-user true`"
 
 
-def overlay(image: Image, path: Path, disk_mib: int) -> None:
-    """Make the disk of one guest: a qcow2 over the image, which stays as it is; the guest grows its file system.
+def guest_disk(image: Image, path: Path, disk_mib: int) -> None:
+    """Make the disk of one guest: an overlay on the image, which stays as it is; the guest grows its file system.
 
     Raises ConfigError where `disk_mib` is smaller than the image's own disk, FullError, ImageError.
     """
@@ -97,7 +97,15 @@ def overlay(image: Image, path: Path, disk_mib: int) -> None:
             f" the image {image.manifest.name}/{image.manifest.arch} needs {least} MiB",
             hint=f"set guest.disk to {least + 256}M or more",
         )
-    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(image.disk.absolute()), "-F", "raw", str(path)]
+    overlay(image.disk, image.manifest.disk_format, path, disk_mib)
+
+
+def overlay(base: Path, base_format: str, path: Path, disk_mib: int) -> None:
+    """Make a qcow2 over another disk (`raw` or `qcow2`), which must not be written again. Raises FullError, ImageError.
+
+    The format is always said: a raw disk that a guest has written could claim to be something else.
+    """
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(base.absolute()), "-F", base_format, str(path)]
     try:
         subprocess.run([*argv, f"{disk_mib}M"], check=True, capture_output=True, text=True, timeout=60)
     except subprocess.CalledProcessError as error:

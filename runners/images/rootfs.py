@@ -127,6 +127,7 @@ def _write_settings(tree: Path) -> None:
     _write(tree, "etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n")
     _write(tree, "etc/fstab", "/dev/farm-root / ext4 rw 0 0\n")
     _write(tree, "usr/sbin/init", guest_file("init"), mode=0o755)
+    _write(tree, "usr/sbin/guest-identity", guest_file("identity"), mode=0o755)
     _write(tree, _SHELL.lstrip("/"), guest_file("shell"), mode=0o755)
     certificates = sorted((tree / "usr/share/ca-certificates").rglob("*.crt"))
     if certificates:

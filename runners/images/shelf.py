@@ -72,13 +72,12 @@ class Shelf:
 
     def hold(self, name: str) -> int:
         """A descriptor: as long as it is open, nobody removes the thing. Raises NotFoundError."""
-        with contextlib.ExitStack() as stack:
-            fd = stack.enter_context(_lock_file(self.folder / name))
-            fcntl.flock(fd, fcntl.LOCK_SH)
-            if self.find(name) is None:
-                raise NotFoundError(f"cannot use {name}: it is not there any more", hint="try again; it is made anew")
-            stack.pop_all()
-            return fd
+        fd = _open_lock(self.folder / name)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        if self.find(name) is None:
+            os.close(fd)
+            raise NotFoundError(f"cannot use {name}: it is not there any more", hint="try again; it is made anew")
+        return fd
 
     def remove(self, name: str) -> bool:
         """Remove a thing; False where somebody uses it. Raises NotFoundError, ImageError."""
@@ -128,11 +127,15 @@ def _beside(place: Path, suffix: str) -> Path:
     return place.with_name(f".{place.name}{suffix}")
 
 
-@contextmanager
-def _lock_file(place: Path) -> Generator[int, None, None]:
+def _open_lock(place: Path) -> int:
     """The lock file of a thing, open but not locked. It is left there: to remove it would be a race."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(_beside(place, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    return os.open(_beside(place, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+
+@contextmanager
+def _lock_file(place: Path) -> Generator[int, None, None]:
+    fd = _open_lock(place)
     try:
         yield fd
     finally:

@@ -31,7 +31,7 @@ OTHER_NAMES = {"bullseye": "oldoldstable", "bookworm": "oldstable", "trixie": "s
 """The archive holds each suite under a second name, which a mirror brings up to date by itself. It may
 have moved on to another release by now: what it gives has to be checked."""
 
-GUEST_FILES = ("init", "initramfs-init", "shell")
+GUEST_FILES = ("init", "identity", "initramfs-init", "shell")
 """The farm's own programs in the guest."""
 
 

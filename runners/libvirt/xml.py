@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -44,6 +45,15 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """A file that is the guest's memory."""
+
+    path: Path
+    shared: bool
+    """The guest's writes go into the file; otherwise they stay its own, copied page by page."""
+
+
+@dataclass(frozen=True)
 class DomainSpec:
     """A guest as libvirt is to make it."""
 
@@ -62,6 +72,12 @@ class DomainSpec:
     disks: tuple[Disk, ...] = ()
     network: str = ""
     """`isolated` or `open`, with a port of the host's loopback forwarded to SSH; empty: none."""
+    memory: Memory | None = None
+    """None: anonymous, as usual."""
+    incoming: bool = False
+    """It does not boot, but waits to be given the state of another."""
+    clock_offset_s: int = 0
+    """How far its hardware clock is ahead of the host's."""
 
 
 def domain_xml(spec: DomainSpec) -> str:
@@ -76,12 +92,14 @@ def domain_xml(spec: DomainSpec) -> str:
     if spec.machine.is_pc:
         _add(_add(domain, "features"), "acpi")
     _add_cpu(domain, spec)
-    _add(domain, "clock", offset="utc")
+    _add(domain, "clock", **_clock(spec.clock_offset_s))
     for event in ("on_poweroff", "on_reboot", "on_crash"):
         _add(domain, event, "destroy")
     _add_devices(domain, spec)
-    if spec.network:
-        _add_network(domain, spec)
+    if arguments := tuple(_arguments(spec)):
+        commandline = _add(domain, f"{{{_QEMU_NS}}}commandline")
+        for value in arguments:
+            _add(commandline, f"{{{_QEMU_NS}}}arg", value=value)
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode")
 
@@ -106,6 +124,10 @@ def _add_cpu(domain: ET.Element, spec: DomainSpec) -> None:
         _add(_add(domain, "cpu", mode="custom", match="exact"), "model", model, fallback="forbid")
 
 
+def _clock(offset_s: int) -> dict[str, str]:
+    return {"offset": "variable", "basis": "utc", "adjustment": str(offset_s)} if offset_s else {"offset": "utc"}
+
+
 def _add_devices(domain: ET.Element, spec: DomainSpec) -> None:
     devices = _add(domain, "devices")
     _add(devices, "emulator", f"/usr/bin/qemu-system-{spec.machine.qemu_arch}")
@@ -128,12 +150,18 @@ def _add_devices(domain: ET.Element, spec: DomainSpec) -> None:
     _add(devices, "memballoon", model="none")
 
 
-def _add_network(domain: ET.Element, spec: DomainSpec) -> None:
-    # Port 0 lets QEMU choose, and the monitor tells which: nobody can take it in between.
-    netdev = f"user,id=farm,hostfwd=tcp:127.0.0.1:0-:22{_NETWORKS[spec.network]}"
-    commandline = _add(domain, f"{{{_QEMU_NS}}}commandline")
-    for value in ("-netdev", netdev, "-device", _NETWORK_DEVICES[spec.machine.transport]):
-        _add(commandline, f"{{{_QEMU_NS}}}arg", value=value)
+def _arguments(spec: DomainSpec) -> Iterator[str]:
+    """What libvirt has no words for, as arguments of QEMU."""
+    if spec.network:
+        # Port 0 lets QEMU choose, and the monitor tells which: nobody can take it in between.
+        yield from ("-netdev", f"user,id=farm,hostfwd=tcp:127.0.0.1:0-:22{_NETWORKS[spec.network]}")
+        yield from ("-device", _NETWORK_DEVICES[spec.machine.transport])
+    if spec.memory:
+        share = "on" if spec.memory.shared else "off"
+        backend = f"memory-backend-file,id=farm-memory,mem-path={spec.memory.path},share={share}"
+        yield from ("-object", f"{backend},size={spec.memory_mib}M", "-machine", "memory-backend=farm-memory")
+    if spec.incoming:
+        yield from ("-incoming", "defer")
 
 
 def _add(parent: ET.Element, tag: str, text: str | None = None, **attributes: str) -> ET.Element:

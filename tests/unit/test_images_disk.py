@@ -8,7 +8,7 @@ import pytest
 
 from farm.errors import ConfigError, FullError, ImageError
 from runners.deadline import Deadline
-from runners.images import Image, Manifest, overlay
+from runners.images import Image, Manifest, guest_disk
 from runners.images.disk import Usage, disk_size_mib, make_disk, usage
 from tests.unit.test_images_process import finish
 
@@ -81,7 +81,7 @@ def test_a_tree_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 def test_an_overlay_has_the_guests_size_over_the_image(tmp_path: Path) -> None:
     image = make_image(tmp_path / "image")
-    overlay(image, tmp_path / "overlay", 3000)
+    guest_disk(image, tmp_path / "overlay", 3000)
     info = json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", str(tmp_path / "overlay")]))
     assert info["virtual-size"] == 3000 * 1024 * 1024
     assert (info["format"], info["backing-filename-format"]) == ("qcow2", "raw")
@@ -91,12 +91,12 @@ def test_an_overlay_has_the_guests_size_over_the_image(tmp_path: Path) -> None:
 def test_an_overlay_smaller_than_its_image_is_refused_with_the_size_to_ask_for(tmp_path: Path) -> None:
     image = make_image(tmp_path / "image", disk_mib=300)
     with pytest.raises(ConfigError, match=r"cannot make a disk of 299 MiB: .* needs 300 MiB") as caught:
-        overlay(image, tmp_path / "overlay", 299)
+        guest_disk(image, tmp_path / "overlay", 299)
     assert "guest.disk" in caught.value.hint
     assert not (tmp_path / "overlay").exists()
 
 
 def test_an_overlay_that_cannot_be_written_is_an_error_of_the_image(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="cannot make the overlay") as caught:
-        overlay(make_image(tmp_path / "image"), tmp_path / "no/such/folder", 100)
+        guest_disk(make_image(tmp_path / "image"), tmp_path / "no/such/folder", 100)
     assert not isinstance(caught.value, FullError)

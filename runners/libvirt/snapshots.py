@@ -1,0 +1,301 @@
+"""Boot once, restore many: guests that have booted are saved, and cloned.
+
+A snapshot is made of a *template*: a guest that has booted as far as it can without knowing who it is
+(`runners/images/guest/identity`). It holds the machine's state, its memory and its disk, which is an overlay on the
+image's. A clone gets an overlay on that, the state, and the memory in one of two ways (`MODES`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import libvirt
+from pydantic import ValidationError
+
+from farm.errors import FarmError, FullError, GuestError, HostError, HypervisorError, ImageError, LostError
+from farm.model import Model, Stream
+from runners.deadline import Deadline
+from runners.guest import Chunk, Work
+from runners.images import Image, overlay
+from runners.images.shelf import MANIFEST, Shelf
+from runners.libvirt import monitor
+from runners.libvirt.connection import Embedded, hypervisor_errors
+from runners.libvirt.console import ConsoleReader
+from runners.libvirt.xml import Disk, DomainSpec, Memory, domain_xml
+from runners.seed import template_seed
+
+Mode = Literal["shared", "mapped"]
+
+VERSION = 1
+"""Goes up when what is saved, or how, changes."""
+WAITING = b"farm-guest: waiting"
+MODES: tuple[Mode, ...] = ("shared", "mapped")
+"""In the order in which they are tried: the first is faster and takes less memory, see `monitor.CAPABILITIES`."""
+_KEY_LENGTH = 16
+_POLL_S = 0.02
+_REFUSED = ".refused"
+_REFUSED_S = 24 * 3600.0
+_SPARE_BYTES = 256 * 1024 * 1024
+_MIB = 1024 * 1024
+
+
+class SnapshotManifest(Model):
+    """What is known of a snapshot; kept beside it as `manifest.json`."""
+
+    image: str
+    """The folder of its image."""
+    image_digest: str
+    arch: str
+    mode: Mode
+    sizes: dict[str, int]
+    """The files of the snapshot -> their bytes."""
+    disk_mib: int
+    memory_mib: int
+    vcpus: int
+    machine: str
+    qemu: str
+    saved_at: datetime
+    boot_s: float
+    """How long the template took to boot."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot on this host."""
+
+    folder: Path
+    manifest: SnapshotManifest
+
+    @property
+    def disk(self) -> Path:
+        """The qcow2 under the clones' own."""
+        return self.folder / "disk.qcow2"
+
+    @property
+    def state(self) -> Path:
+        """Of the machine."""
+        return self.folder / "state"
+
+    @property
+    def memory(self) -> Memory | None:
+        """What a clone's memory is backed by."""
+        return Memory(self.folder / "memory", shared=False) if self.manifest.mode == "shared" else None
+
+    def check(self) -> None:
+        """Raise ImageError where a file is not as it was."""
+        for name, size in self.manifest.sizes.items():
+            path = self.folder / name
+            if not path.exists() or path.stat().st_size != size:
+                raise ImageError(f"cannot use the snapshot {self.folder.name}: its file {name} is damaged")
+
+
+class Found(NamedTuple):
+    """A snapshot and the way it is restored; or none, and why."""
+
+    snapshot: Snapshot | None
+    note: str
+
+
+class Snapshots:
+    """The snapshots of this host, and the making of them."""
+
+    def __init__(self, folder: Path, driver: Embedded, modes: tuple[Mode, ...] = MODES) -> None:
+        """`modes` are tried in this order."""
+        self.shelf = Shelf(folder)
+        self._driver = driver
+        self._modes = modes
+
+    def ensure(self, spec: DomainSpec, image: Image, disk_mib: int, *, deadline: Deadline) -> Work[Found]:
+        """The snapshot for guests like `spec`, made if need be; or why there is none."""
+        name = self.name(spec, image, disk_mib)
+        if why := self._refusal(name):
+            return Found(None, why)
+
+        def make(folder: Path, _fd: int) -> Work[None]:
+            yield Chunk(Stream.FARM, b"booting a guest to be kept as a snapshot\n")
+            yield from _Template(self._driver, spec, image, disk_mib, folder).make(self._modes, deadline)
+
+        try:
+            snapshot = _load((yield from self.shelf.ensure(name, make, deadline=deadline)))
+            snapshot.check()
+        except (GuestError, FullError) as error:  # may be otherwise the next time
+            return Found(None, error.message)
+        except (HostError, OSError) as error:
+            yield Chunk(Stream.FARM, f"{error}\n".encode())
+            return Found(None, self.refuse(name, error))
+        return Found(snapshot, snapshot.manifest.mode)
+
+    def refuse(self, name: str, error: FarmError | OSError) -> str:
+        """Remove a snapshot that is of no use, and remember for a day why; gives that."""
+        why = error.message if isinstance(error, FarmError) else str(error)
+        with contextlib.suppress(FarmError):
+            self.shelf.remove(name)
+        path = self.shelf.folder / f".{name}{_REFUSED}"
+        path.write_text(why)
+        return why
+
+    def name(self, spec: DomainSpec, image: Image, disk_mib: int) -> str:
+        """What the snapshot is called on the shelf: the image, and a key of all that matters."""
+        plain = replace(
+            spec, name="", uuid="", owner="", console=Path(), memory=None, incoming=False,
+            disks=tuple(replace(disk, path=Path()) for disk in spec.disks),
+        )  # fmt: skip
+        emulator = Path(f"/usr/bin/qemu-system-{spec.machine.qemu_arch}").stat()
+        parts = [domain_xml(plain), image.folder.name, image.digest, str(disk_mib), self._driver.version, str(VERSION)]
+        parts += [str(emulator.st_size), str(emulator.st_mtime_ns), "" if spec.hypervisor.emulated else _host_cpu()]
+        key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:_KEY_LENGTH]
+        return f"{image.manifest.name}-{image.manifest.arch}-{key}"
+
+    def _refusal(self, name: str) -> str:
+        path = self.shelf.folder / f".{name}{_REFUSED}"
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime < _REFUSED_S:
+                return path.read_text()
+        return ""
+
+
+class _Template:
+    """A guest that becomes a snapshot, in the folder of that."""
+
+    def __init__(self, driver: Embedded, spec: DomainSpec, image: Image, disk_mib: int, folder: Path) -> None:
+        self._driver = driver
+        self._image = image
+        self._disk_mib = disk_mib
+        self._folder = folder
+        self._work = driver.root / "templates" / uuid.uuid4().hex[:8]
+        self.spec = self._renamed(spec, Memory(folder / "memory", shared=True), folder / "disk.qcow2")
+
+    def make(self, modes: tuple[Mode, ...], deadline: Deadline) -> Work[None]:
+        """Boot, save, see whether it can be restored, and write the manifest."""
+        _room(self._folder, self.spec.memory_mib * _MIB)
+        self._work.mkdir(parents=True, mode=0o700)
+        try:
+            (self._work / "seed").write_bytes(template_seed())
+            with (self._folder / "memory").open("wb") as memory:
+                memory.truncate(self.spec.memory_mib * _MIB)
+            overlay(self._image.disk, self._image.manifest.disk_format, self._folder / "disk.qcow2", self._disk_mib)
+            started = time.monotonic()
+            with self._running(self.spec) as domain:
+                yield from self._wait_until_it_waits(domain, deadline)
+                boot_s = time.monotonic() - started
+                mode = yield from self._save(domain, modes, deadline)
+        finally:
+            shutil.rmtree(self._work, ignore_errors=True)
+        self._write_manifest(mode, boot_s)
+
+    def _wait_until_it_waits(self, domain: libvirt.virDomain, deadline: Deadline) -> Work[None]:
+        console = ConsoleReader(self.spec.console)
+        while WAITING not in console.last():
+            yield Chunk(Stream.CONSOLE, console.new())
+            if not _runs(domain):
+                raise LostError("cannot boot a guest to be kept as a snapshot: its machine has ended")
+            deadline.check()
+            time.sleep(_POLL_S)
+
+    def _save(self, domain: libvirt.virDomain, modes: tuple[Mode, ...], deadline: Deadline) -> Work[Mode]:
+        """The first mode in which the guest can be saved and restored."""
+        with hypervisor_errors("hold the guest still"):
+            domain.suspend()
+        trouble: HypervisorError | None = None
+        for mode in modes:
+            try:
+                yield from monitor.save(domain, self._folder / "state", mode, deadline)
+                yield from self._try(mode, deadline)
+            except HypervisorError as error:
+                yield Chunk(Stream.FARM, f"cannot use the mode {mode}: {error.message}\n".encode())
+                trouble = error
+            else:
+                return mode
+        raise trouble or HypervisorError("cannot save the guest: there is no way left")
+
+    def _try(self, mode: Mode, deadline: Deadline) -> Work[None]:
+        """Load what was saved into a machine that is thrown away."""
+        memory = Memory(self._folder / "memory", shared=False) if mode == "shared" else None
+        disk = self._work / "trial.qcow2"
+        overlay(self._folder / "disk.qcow2", "qcow2", disk, self._disk_mib)
+        with self._running(replace(self._renamed(self.spec, memory, disk), incoming=True)) as domain:
+            yield from monitor.load(domain, self._folder / "state", mode, deadline)
+
+    @contextlib.contextmanager
+    def _running(self, spec: DomainSpec) -> Iterator[libvirt.virDomain]:
+        flags = libvirt.VIR_DOMAIN_START_PAUSED if spec.incoming else 0
+        with hypervisor_errors("start a guest to be kept as a snapshot"):
+            domain = self._driver.connection.createXML(domain_xml(spec), flags)
+        try:
+            yield domain
+        finally:
+            self._driver.kill(domain)
+
+    def _renamed(self, spec: DomainSpec, memory: Memory | None, disk: Path) -> DomainSpec:
+        name = f"farm-template-{uuid.uuid4().hex[:8]}"
+        return replace(
+            spec,
+            name=name,
+            uuid=str(uuid.uuid4()),
+            console=self._work / f"{name}.log",
+            disks=(Disk("farm-root", disk, "qcow2"), Disk("farm-seed", self._work / "seed", "raw", read_only=True)),
+            memory=memory,
+        )
+
+    def _write_manifest(self, mode: Mode, boot_s: float) -> None:
+        if mode != "shared":
+            (self._folder / "memory").unlink()
+        manifest = SnapshotManifest(
+            image=self._image.folder.name,
+            image_digest=self._image.digest,
+            arch=self.spec.machine.arch,
+            mode=mode,
+            sizes={path.name: path.stat().st_size for path in self._folder.iterdir()},
+            disk_mib=self._disk_mib,
+            memory_mib=self.spec.memory_mib,
+            vcpus=self.spec.vcpus,
+            machine=self.spec.machine.machine_type,
+            qemu=self._driver.version,
+            saved_at=datetime.now(UTC),
+            boot_s=boot_s,
+        )
+        (self._folder / MANIFEST).write_text(manifest.model_dump_json(indent=2))
+
+
+def restore(domain: libvirt.virDomain, snapshot: Snapshot, deadline: Deadline) -> Work[None]:
+    """Load a snapshot into a clone's machine, which stands still afterwards. Raises HypervisorError, DeadlineError."""
+    yield from monitor.load(domain, snapshot.state, snapshot.manifest.mode, deadline)
+
+
+def _load(folder: Path) -> Snapshot:
+    try:
+        return Snapshot(folder, SnapshotManifest.model_validate_json((folder / MANIFEST).read_bytes()))
+    except (OSError, ValidationError) as error:
+        raise ImageError(f"cannot read the snapshot {folder.name}: {error}") from error
+
+
+def _runs(domain: libvirt.virDomain) -> bool:
+    try:
+        return bool(domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING)
+    except libvirt.libvirtError:
+        return False
+
+
+def _room(folder: Path, size: int) -> None:
+    """A guest whose memory is a file dies when there is no room for a page of it."""
+    free = shutil.disk_usage(folder).free
+    if free < size + _SPARE_BYTES:
+        raise FullError(
+            f"cannot keep a snapshot: it may need {(size + _SPARE_BYTES) // _MIB} MiB, and {free // _MIB} are free",
+            hint="`farm images prune` makes room",
+        )
+
+
+def _host_cpu() -> str:
+    """What this host's CPU calls itself and can do, for a guest that runs on it."""
+    lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+    return "".join(line for line in lines if line.startswith(("vendor_id", "model", "stepping", "flags", "Features")))
