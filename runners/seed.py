@@ -47,10 +47,11 @@ def guest_seed(keys: Keys, name: str, *, now_s: float | None = None) -> bytes:
         "host_key": keys.server.dropbear,
         "hostname": f"{name}\n".encode(),
         "machine-id": f"{uuid.uuid4().hex}\n".encode(),
+        "boot-id": f"{uuid.uuid4()}\n".encode(),
         "entropy": secrets.token_bytes(_ENTROPY_BYTES),
     }
     if now_s is not None:
-        members |= {"now": f"{now_s:.6f}".encode(), "boot-id": f"{uuid.uuid4()}\n".encode()}
+        members["now"] = f"{now_s:.6f}".encode()
     return _tar(members)
 
 

@@ -19,6 +19,8 @@ _NETWORK_DEVICES = {
 }
 _CONSOLES = {"pci": "serial", "ccw": "sclp"}
 _NETWORKS = {"isolated": ",restrict=on", "open": ""}
+_PERIOD_US = 100_000
+"""In which a guest's share of the CPUs is counted, and after which it gets it anew."""
 
 ET.register_namespace("farm", FARM_NS)
 ET.register_namespace("qemu", _QEMU_NS)
@@ -54,6 +56,16 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a guest may take of its host; None: all it can get."""
+
+    cpu_percent: int | None = None
+    """Of one CPU, the emulator's own work included."""
+    disk_bytes_per_s: int | None = None
+    """Of each disk that it can write to."""
+
+
+@dataclass(frozen=True)
 class DomainSpec:
     """A guest as libvirt is to make it."""
 
@@ -78,6 +90,7 @@ class DomainSpec:
     """It does not boot, but waits to be given the state of another."""
     clock_offset_s: int = 0
     """How far its hardware clock is ahead of the host's."""
+    limits: Limits = Limits()
 
 
 def domain_xml(spec: DomainSpec) -> str:
@@ -88,6 +101,10 @@ def domain_xml(spec: DomainSpec) -> str:
     _add(_add(domain, "metadata"), f"{{{FARM_NS}}}guest", owner=spec.owner)
     _add(domain, "memory", str(spec.memory_mib), unit="MiB")
     _add(domain, "vcpu", str(spec.vcpus))
+    if spec.limits.cpu_percent:
+        quota = _add(domain, "cputune")
+        _add(quota, "global_period", str(_PERIOD_US))
+        _add(quota, "global_quota", str(_PERIOD_US * spec.limits.cpu_percent // 100))
     _add_boot(domain, spec)
     if spec.machine.is_pc:
         _add(_add(domain, "features"), "acpi")
@@ -100,6 +117,7 @@ def domain_xml(spec: DomainSpec) -> str:
         commandline = _add(domain, f"{{{_QEMU_NS}}}commandline")
         for value in arguments:
             _add(commandline, f"{{{_QEMU_NS}}}arg", value=value)
+    _add_forgotten(domain)
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode")
 
@@ -141,6 +159,8 @@ def _add_devices(domain: ET.Element, spec: DomainSpec) -> None:
         _add(element, "serial", disk.serial)
         if disk.read_only:
             _add(element, "readonly")
+        elif spec.limits.disk_bytes_per_s:
+            _add(_add(element, "iotune"), "total_bytes_sec", str(spec.limits.disk_bytes_per_s))
     if spec.machine.transport == "pci":
         _add(devices, "controller", type="usb", model="none")
     console = _add(devices, "console", type="file")
@@ -148,6 +168,13 @@ def _add_devices(domain: ET.Element, spec: DomainSpec) -> None:
     _add(console, "target", type=_CONSOLES[spec.machine.transport])
     _add(_add(devices, "rng", model="virtio"), "backend", "/dev/urandom", model="random")
     _add(devices, "memballoon", model="none")
+
+
+def _add_forgotten(domain: ET.Element) -> None:
+    # libvirt is told that QEMU lacks this: it would ask for each of some 500 properties of an x86 CPU by itself, a
+    # quarter of a second, at every start (qemuProcessFetchGuestCPU); without it, three questions do.
+    capabilities = _add(domain, f"{{{_QEMU_NS}}}capabilities")
+    _add(capabilities, f"{{{_QEMU_NS}}}del", capability="cpu-unavailable-features")
 
 
 def _arguments(spec: DomainSpec) -> Iterator[str]:
