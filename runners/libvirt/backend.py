@@ -7,18 +7,20 @@ import errno
 import os
 import secrets
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from farm.config import Settings, load_settings
 from farm.errors import FullError, HostError
-from farm.model import GuestFacts, Order, Start
+from farm.model import GuestFacts, Order, Start, Stream
 from runners.deadline import Deadline
-from runners.guest import Work
+from runners.guest import Chunk, Work
 from runners.images import Catalogue, Image
+from runners.images.shelf import Shelf
 from runners.libvirt.connection import Embedded, embedded
 from runners.libvirt.guest import LibvirtGuest, Parts
 from runners.libvirt.hypervisors import KVM, QEMU, Hypervisor
+from runners.libvirt.pool import pool
 from runners.libvirt.snapshots import Found, Snapshots
 from runners.libvirt.xml import Disk, DomainSpec, Kernel
 from runners.machines import machine_for
@@ -36,36 +38,37 @@ class LibvirtBackend:
         """The guest of an order: its image and its snapshot (made if they are not there), and its disk."""
         catalogue = Catalogue(self._settings.cache / "images", self._settings.mirror)
         image = yield from catalogue.ensure(order.image, deadline=deadline)
-        with contextlib.ExitStack() as holds:
-            holds.callback(os.close, catalogue.shelf.hold(image.folder.name))
+        with _held(catalogue.shelf, image.folder.name):
             driver = embedded(self._settings)
-            spec = self._domain(order, image, driver)
             snapshots = Snapshots(self._settings.cache / "snapshots", driver)
             booting = Deadline.after(min(order.timeouts.boot, deadline.remaining), "boot a guest to be kept")
+            spec = self._domain(order, image, driver)
             found = yield from snapshots.ensure(spec, image, order.guest.disk_mib, deadline=booting)
-            if found.snapshot:
-                holds.callback(os.close, snapshots.shelf.hold(found.snapshot.folder.name))
-            return self._guest(order, image, spec, found, holds.pop_all())
+            if problem := pool().problem():
+                yield Chunk(Stream.FARM, f"[farm: no clone stands ready: {problem}]\n".encode())
+            ready = pool().take(found.snapshot.folder.name) if found.snapshot else None
+            return ready or self._make(order, image, found)
 
     def cold(self, order: Order, image: Image) -> LibvirtGuest:
         """A guest of an image that boots, whatever snapshots there are."""
-        holds = contextlib.ExitStack()
-        holds.callback(os.close, Catalogue(image.folder.parent).shelf.hold(image.folder.name))
-        spec = self._domain(order, image, embedded(self._settings))
-        return self._guest(order, image, spec, Found(None, "asked for"), holds)
+        return self._make(order, image, Found(None, "asked for"))
 
-    def _guest(
-        self, order: Order, image: Image, spec: DomainSpec, found: Found, holds: contextlib.ExitStack
-    ) -> LibvirtGuest:
+    def _make(self, order: Order, image: Image, found: Found) -> LibvirtGuest:
+        """A guest with its disk, not started."""
         driver = embedded(self._settings)
-        parts = Parts(
-            spec=spec,
-            image=image,
-            disk_mib=order.guest.disk_mib,
-            host_name=host_name(order.image.name, order.arch),
-            snapshot=found.snapshot,
-            holds=holds,
-        )
+        with contextlib.ExitStack() as holds:
+            holds.enter_context(_held(Shelf(image.folder.parent), image.folder.name))
+            if found.snapshot:
+                holds.enter_context(_held(Shelf(found.snapshot.folder.parent), found.snapshot.folder.name))
+            parts = Parts(
+                spec=self._domain(order, image, driver),
+                image=image,
+                disk_mib=order.guest.disk_mib,
+                host_name=host_name(order.image.name, order.arch),
+                snapshot=found.snapshot,
+                when_up=partial(self._stock, order, image, found),
+                holds=holds.pop_all(),
+            )
         guest = LibvirtGuest(driver, parts, self._facts(order, image, driver, found))
         try:
             guest.furnish()
@@ -77,6 +80,12 @@ class LibvirtBackend:
             guest.destroy()
             raise
         return guest
+
+    def _stock(self, order: Order, image: Image, found: Found) -> None:
+        """While a guest is at work, make ready what comes after it."""
+        if found.snapshot and order.guest.min_ready:
+            make = partial(self._make, order, image, found)
+            pool().fill(found.snapshot.folder.name, make, order.guest.min_ready)
 
     def _domain(self, order: Order, image: Image, driver: Embedded) -> DomainSpec:
         folder = driver.root / "guests" / secrets.token_hex(4)
@@ -115,6 +124,16 @@ class LibvirtBackend:
             start=Start.RESTORED if found.snapshot else Start.COLD,
             start_note=found.note,
         )
+
+
+@contextlib.contextmanager
+def _held(shelf: Shelf, name: str) -> Iterator[None]:
+    """Keep a thing on its shelf."""
+    descriptor = shelf.hold(name)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 kvm: Callable[[], LibvirtBackend] = partial(LibvirtBackend, KVM)

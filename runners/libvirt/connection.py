@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,8 @@ remember_owner = 0
 namespaces = []
 cgroup_controllers = []
 """
+
+_NOTICED_S = 3.0
 
 
 class Embedded:
@@ -69,6 +72,12 @@ class Embedded:
     def close(self) -> None:
         """Destroy what is left of every guest, and the root."""
         with contextlib.suppress(libvirt.libvirtError):
+            for domain in self.connection.listAllDomains():
+                self.kill(domain)
+            # It makes its folders again for a domain that it sees ending after they are gone.
+            until = time.monotonic() + _NOTICED_S
+            while self.connection.numOfDomains() and time.monotonic() < until:
+                time.sleep(0.01)
             self.connection.close()
         destroy_root(str(self.root))
         self.ledger.drop(self._entry)

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,6 +42,8 @@ class Parts:
     host_name: str
     snapshot: Snapshot | None
     """None: it boots."""
+    when_up: Callable[[], None]
+    """Called once, when somebody is connected to it."""
     holds: contextlib.ExitStack
     """Keeps the image and the snapshot from being removed until it is closed."""
 
@@ -67,6 +70,14 @@ class LibvirtGuest:
     def facts(self) -> GuestFacts:
         """What it really is."""
         return self._facts
+
+    @property
+    def stands_ready(self) -> bool:
+        """It has been loaded, and waits to be told who it is."""
+        try:
+            return self._domain is not None and self._domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED
+        except libvirt.libvirtError:
+            return False
 
     def furnish(self) -> None:
         """Make its folder and its disk. Raises ConfigError, FullError, ImageError, OSError."""
@@ -101,7 +112,9 @@ class LibvirtGuest:
     def connect(self, deadline: Deadline) -> Work[Shell]:
         """Come to a shell that works."""
         client, server = self._keys
-        return (yield from connect("127.0.0.1", self._port, client=client, server=server, deadline=deadline))
+        shell = yield from connect("127.0.0.1", self._port, client=client, server=server, deadline=deadline)
+        self._parts.when_up()
+        return shell
 
     def console(self) -> bytes:
         """The last 64 KiB its console said."""
