@@ -25,7 +25,7 @@ from runners.guest import TICK, Chunk, Work
 MANIFEST = "manifest.json"
 _PARTIAL = ".partial"
 _LOCK = ".lock"
-_WAIT_S = 0.5
+_WAIT_S = 0.2
 
 Make = Callable[[Path, int], Work[None]]
 """Makes a thing in an empty folder, its manifest last. Programs that it starts keep the descriptor open, so
@@ -52,8 +52,7 @@ class Shelf:
             return place
         self.folder.mkdir(parents=True, exist_ok=True)
         with _lock_file(self.folder / name) as fd:
-            yield from _wait_for(fd, name, deadline)
-            if place := self.find(name):  # another process was quicker
+            if place := (yield from self._wait_for(fd, name, deadline)):  # another process was quicker
                 return place
             place, partial = self.folder / name, _beside(self.folder / name, _PARTIAL)
             for rest in (partial, place):  # of a process that was killed; a folder without a manifest is no thing
@@ -65,6 +64,18 @@ class Shelf:
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
             return place
+
+    def _wait_for(self, fd: int, name: str, deadline: Deadline) -> Work[Path | None]:
+        """Take the lock of a thing, or come to the thing itself, made by another process and perhaps in use by it."""
+        said = False
+        while not _try_lock(fd):
+            if place := self.find(name):
+                return place
+            yield TICK if said else Chunk(Stream.FARM, f"waiting for another process that makes {name}\n".encode())
+            said = True
+            deadline.check()
+            time.sleep(min(_WAIT_S, deadline.remaining))
+        return self.find(name)
 
     def names(self) -> tuple[str, ...]:
         """Every whole thing."""
@@ -95,6 +106,13 @@ class Shelf:
             except OSError as error:
                 raise ImageError(f"cannot remove {name}: {error}") from error
         return True
+
+    def discard(self, name: str) -> None:
+        """Take a broken thing away, at once; who uses it keeps the files that are open."""
+        doomed = _beside(self.folder / name, f".{os.getpid()}.broken")
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / name).rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
     def used_at(self, name: str) -> float:
         """When a thing was last asked for: seconds since 1970. Raises NotFoundError."""
@@ -142,16 +160,9 @@ def _lock_file(place: Path) -> Generator[int, None, None]:
         os.close(fd)
 
 
-def _wait_for(fd: int, name: str, deadline: Deadline) -> Work[None]:
-    """Take a lock, saying so where another process has it."""
-    said = False
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield TICK if said else Chunk(Stream.FARM, f"waiting for another process that makes {name}\n".encode())
-            said = True
-            deadline.check()
-            time.sleep(min(_WAIT_S, deadline.remaining))
-        else:
-            return
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

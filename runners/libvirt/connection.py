@@ -42,14 +42,14 @@ _NOTICED_S = 3.0
 class Embedded:
     """An open driver: `connection`, and `root`, under which all its files lie."""
 
-    def __init__(self, settings: Settings) -> None:
-        runtime = settings.runtime
-        self.ledger = Ledger(runtime, settings.session)
+    def __init__(self, runtime: Path, session: str, cache: Path) -> None:
+        """`cache` is where libvirt keeps what it finds out about QEMU."""
+        self.ledger = Ledger(runtime, session)
         self.root = runtime / secrets.token_hex(4)
         self._entry = Entry("libvirt-root", str(self.root))
         self.ledger.add(self._entry)
         ensure_reaper(runtime)
-        self._furnish(settings.cache / "libvirt")
+        self._furnish(cache)
         _run_event_loop()
         with _on_one_cpu(), hypervisor_errors("open the embedded hypervisor"):
             self.connection = libvirt.open(f"qemu:///embed?root={self.root}")
@@ -92,10 +92,14 @@ class Embedded:
         (self.root / "cache").symlink_to(shared_cache)
 
 
-@functools.cache
 def embedded(settings: Settings) -> Embedded:
     """This process' driver, opened when it is first asked for and closed when the process ends."""
-    opened = Embedded(settings)
+    return _opened(settings.runtime, settings.session, (settings.cache / "libvirt").resolve())
+
+
+@functools.cache
+def _opened(runtime: Path, session: str, cache: Path) -> Embedded:
+    opened = Embedded(runtime, session, cache)
     atexit.register(opened.close)
     return opened
 

@@ -18,6 +18,7 @@ from runners.console import READY
 from runners.deadline import Deadline
 from runners.guest import TICK, Chunk, Shell, Work
 from runners.images import Image, guest_disk, overlay
+from runners.images.shelf import Shelf
 from runners.libvirt import monitor
 from runners.libvirt.connection import Embedded, hypervisor_errors
 from runners.libvirt.console import ConsoleReader
@@ -102,7 +103,7 @@ class LibvirtGuest:
             except (GuestError, HostError) as error:
                 deadline.check()
                 yield Chunk(Stream.FARM, f"[farm: booting instead of restoring: {error.message}]\n".encode())
-                self._give_up_snapshot(error)
+                self._give_up(self._snapshot, error)
         if not self._snapshot:
             self._write_seed(guest_seed(self._keys, self._parts.host_name))
             self._start(self._parts.spec, 0)
@@ -175,8 +176,9 @@ class LibvirtGuest:
         monitor.go_on(self._domain)
         yield from self._wait_until_ready(deadline)
 
-    def _give_up_snapshot(self, error: FarmError) -> None:
+    def _give_up(self, snapshot: Snapshot, error: FarmError) -> None:
         self._end()
+        Shelf(snapshot.folder.parent).discard(snapshot.folder.name)  # the next one makes it anew
         self._snapshot = None
         # libvirt may not have noticed yet that the first machine is gone.
         again = replace(self._parts.spec, name=f"{self._parts.spec.name}-cold", uuid=str(uuid.uuid4()))

@@ -45,6 +45,7 @@ _POLL_S = 0.02
 _REFUSED = ".refused"
 _REFUSED_S = 24 * 3600.0
 _SPARE_BYTES = 256 * 1024 * 1024
+_FULL_BYTES = 1024 * 1024
 _MIB = 1024 * 1024
 
 
@@ -86,16 +87,18 @@ class Snapshot:
         return self.folder / "state"
 
     @property
-    def memory(self) -> Memory | None:
+    def memory(self) -> Memory:
         """What a clone's memory is backed by."""
-        return Memory(self.folder / "memory", shared=False) if self.manifest.mode == "shared" else None
+        return _cloned_memory(self.folder, self.manifest.mode)
 
-    def check(self) -> None:
-        """Raise ImageError where a file is not as it was."""
+    @property
+    def damaged(self) -> str:
+        """The name of a file that is not as long as it was; empty where all are."""
         for name, size in self.manifest.sizes.items():
             path = self.folder / name
             if not path.exists() or path.stat().st_size != size:
-                raise ImageError(f"cannot use the snapshot {self.folder.name}: its file {name} is damaged")
+                return name
+        return ""
 
 
 class Found(NamedTuple):
@@ -108,11 +111,11 @@ class Found(NamedTuple):
 class Snapshots:
     """The snapshots of this host, and the making of them."""
 
-    def __init__(self, folder: Path, driver: Embedded, modes: tuple[Mode, ...] = MODES) -> None:
-        """`modes` are tried in this order."""
+    def __init__(self, folder: Path, driver: Embedded, modes: tuple[Mode, ...] | None = None) -> None:
+        """`modes` are tried in this order; None: as in MODES."""
         self.shelf = Shelf(folder)
         self._driver = driver
-        self._modes = modes
+        self._modes = modes or MODES
 
     def ensure(self, spec: DomainSpec, image: Image, disk_mib: int, *, deadline: Deadline) -> Work[Found]:
         """The snapshot for guests like `spec`, made if need be; or why there is none."""
@@ -126,7 +129,10 @@ class Snapshots:
 
         try:
             snapshot = _load((yield from self.shelf.ensure(name, make, deadline=deadline)))
-            snapshot.check()
+            if damaged := snapshot.damaged:
+                yield Chunk(Stream.FARM, f"[farm: the snapshot's {damaged} is damaged; it is made anew]\n".encode())
+                self.shelf.discard(name)
+                snapshot = _load((yield from self.shelf.ensure(name, make, deadline=deadline)))
         except (GuestError, FullError) as error:  # may be otherwise the next time
             return Found(None, error.message)
         except (HostError, OSError) as error:
@@ -137,8 +143,7 @@ class Snapshots:
     def refuse(self, name: str, error: FarmError | OSError) -> str:
         """Remove a snapshot that is of no use, and remember for a day why; gives that."""
         why = error.message if isinstance(error, FarmError) else str(error)
-        with contextlib.suppress(FarmError):
-            self.shelf.remove(name)
+        self.shelf.discard(name)
         path = self.shelf.folder / f".{name}{_REFUSED}"
         path.write_text(why)
         return why
@@ -188,6 +193,10 @@ class _Template:
                 yield from self._wait_until_it_waits(domain, deadline)
                 boot_s = time.monotonic() - started
                 mode = yield from self._save(domain, modes, deadline)
+        except HypervisorError as error:
+            if shutil.disk_usage(self._folder).free < _FULL_BYTES:
+                raise FullError(f"cannot keep a snapshot: the disk is full ({error.message})") from error
+            raise
         finally:
             shutil.rmtree(self._work, ignore_errors=True)
         self._write_manifest(mode, boot_s)
@@ -219,7 +228,7 @@ class _Template:
 
     def _try(self, mode: Mode, deadline: Deadline) -> Work[None]:
         """Load what was saved into a machine that is thrown away."""
-        memory = Memory(self._folder / "memory", shared=False) if mode == "shared" else None
+        memory = _cloned_memory(self._folder, mode)
         disk = self._work / "trial.qcow2"
         overlay(self._folder / "disk.qcow2", "qcow2", disk, self._disk_mib)
         with self._running(replace(self._renamed(self.spec, memory, disk), incoming=True)) as domain:
@@ -235,7 +244,7 @@ class _Template:
         finally:
             self._driver.kill(domain)
 
-    def _renamed(self, spec: DomainSpec, memory: Memory | None, disk: Path) -> DomainSpec:
+    def _renamed(self, spec: DomainSpec, memory: Memory, disk: Path) -> DomainSpec:
         name = f"farm-template-{uuid.uuid4().hex[:8]}"
         return replace(
             spec,
@@ -269,6 +278,10 @@ class _Template:
 def restore(domain: libvirt.virDomain, snapshot: Snapshot, deadline: Deadline) -> Work[None]:
     """Load a snapshot into a clone's machine, which stands still afterwards. Raises HypervisorError, DeadlineError."""
     yield from monitor.load(domain, snapshot.state, snapshot.manifest.mode, deadline)
+
+
+def _cloned_memory(folder: Path, mode: Mode) -> Memory:
+    return Memory(folder / "memory") if mode == "shared" else Memory()
 
 
 def _load(folder: Path) -> Snapshot:

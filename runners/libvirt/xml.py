@@ -48,10 +48,11 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Memory:
-    """A file that is the guest's memory."""
+    """The memory of a guest that is going to be saved, or has been: both know it by the same name."""
 
-    path: Path
-    shared: bool
+    path: Path | None = None
+    """The file that it is; None: anonymous."""
+    shared: bool = False
     """The guest's writes go into the file; otherwise they stay its own, copied page by page."""
 
 
@@ -184,11 +185,15 @@ def _arguments(spec: DomainSpec) -> Iterator[str]:
         yield from ("-netdev", f"user,id=farm,hostfwd=tcp:127.0.0.1:0-:22{_NETWORKS[spec.network]}")
         yield from ("-device", _NETWORK_DEVICES[spec.machine.transport])
     if spec.memory:
-        share = "on" if spec.memory.shared else "off"
-        backend = f"memory-backend-file,id=farm-memory,mem-path={spec.memory.path},share={share}"
-        yield from ("-object", f"{backend},size={spec.memory_mib}M", "-machine", "memory-backend=farm-memory")
+        yield from ("-object", f"{_memory_backend(spec.memory)},id=farm-memory,size={spec.memory_mib}M")
+        yield from ("-machine", "memory-backend=farm-memory")
     if spec.incoming:
         yield from ("-incoming", "defer")
+
+
+def _memory_backend(memory: Memory) -> str:
+    share = "on" if memory.shared else "off"
+    return f"memory-backend-file,mem-path={memory.path},share={share}" if memory.path else "memory-backend-ram"
 
 
 def _add(parent: ET.Element, tag: str, text: str | None = None, **attributes: str) -> ET.Element:
