@@ -1,7 +1,8 @@
 """Finding out what this host can run, by running it.
 
 An emulator has to start a machine of each architecture without a disk, and has passed when the machine's
-firmware is heard on the console. For a hypervisor that rests on a device that is no proof: a `/dev/kvm`
+firmware is heard on the console; where nothing is to be heard before a kernel speaks, when the machine runs.
+For a hypervisor that rests on a device that is no proof: a `/dev/kvm`
 may open, make a virtual machine, run its firmware, and still die in the kernel of every real guest. It
 has to bring up a real guest in the time in which a working one does.
 """
@@ -22,8 +23,10 @@ import libvirt
 from farm.config import Settings
 from farm.errors import GuestError, HostError, HypervisorError
 from farm.model import AttemptKey, Collect, GuestSpec, Host, ImageSpec, Offer, Order, Timeouts
+from runners.calibrate import with_slowness
 from runners.deadline import Deadline
 from runners.guest import wait_for
+from runners.libvirt import quota
 from runners.libvirt.backend import LibvirtBackend
 from runners.libvirt.connection import embedded, hypervisor_errors
 from runners.libvirt.hypervisors import FASTEST_FIRST, Hypervisor, native_arch
@@ -44,7 +47,7 @@ def local_host(settings: Settings) -> Host:
     """This host, probed; what was found out before is used while the machine and QEMU are the same."""
     remembered = _remembered(settings)
     if remembered.exists():
-        return Host.model_validate_json(remembered.read_text())
+        return _measured(settings, Host.model_validate_json(remembered.read_text()))
     host = probe_host(settings)
     return remember(settings, host) if host.probed else host
 
@@ -63,8 +66,9 @@ def known_host(settings: Settings) -> Host:
     """This host without running anything: as it was probed before, else by which programs are there."""
     remembered = _remembered(settings)
     if remembered.exists():
-        return Host.model_validate_json(remembered.read_text())
-    return _host((_looked_at(hypervisor, machine) for hypervisor, machine in _candidates()), probed=False)
+        return _measured(settings, Host.model_validate_json(remembered.read_text()))
+    offers = (_looked_at(hypervisor, machine) for hypervisor, machine in _candidates())
+    return _host(offers, probed=False, cpu_limit_problem="" if os.geteuid() == 0 else quota.NOT_ROOT)
 
 
 def probe_host(settings: Settings) -> Host:
@@ -73,7 +77,7 @@ def probe_host(settings: Settings) -> Host:
         driver = embedded(settings)
     except HypervisorError as error:
         offers = (_offer(hypervisor, machine, problem=error.message) for hypervisor, machine in _candidates())
-        return _host(offers, probed=True)
+        return _host(offers, probed=True, cpu_limit_problem=error.message)
     found: list[Offer] = []
     certain = True
     for hypervisor, machine in _candidates():
@@ -82,7 +86,13 @@ def probe_host(settings: Settings) -> Host:
         except HostError as error:  # says something about the mirror or the disk, and nothing about a hypervisor
             found.append(_offer(hypervisor, machine, version=driver.version, problem=error.message))
             certain = False
-    return _host(found, probed=certain)
+    return _measured(settings, _host(found, probed=certain, cpu_limit_problem=quota.problem(settings)))
+
+
+def _measured(settings: Settings, host: Host) -> Host:
+    """With how slow its guests are, as far as attempts have measured it."""
+    cpus = {(hypervisor.name, machine.arch): hypervisor.cpu or machine.cpu for hypervisor, machine in _candidates()}
+    return with_slowness(host, cpus, settings)
 
 
 def _candidates() -> Iterator[tuple[Hypervisor, Machine]]:
@@ -92,7 +102,7 @@ def _candidates() -> Iterator[tuple[Hypervisor, Machine]]:
                 yield hypervisor, machine
 
 
-def _host(offers: Iterable[Offer], *, probed: bool) -> Host:
+def _host(offers: Iterable[Offer], *, probed: bool, cpu_limit_problem: str) -> Host:
     memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024 // 1024
     return Host(
         name=os.uname().nodename,
@@ -101,6 +111,7 @@ def _host(offers: Iterable[Offer], *, probed: bool) -> Host:
         memory_mib=max(512, memory_mib - _KEPT_FOR_HOST_MIB),
         offers=(*offers, *_scripted()),
         probed=probed,
+        cpu_limit_problem=cpu_limit_problem,
     )
 
 
@@ -167,7 +178,7 @@ def _bring_up(settings: Settings, hypervisor: Hypervisor, machine: Machine) -> N
 
 
 def _hear_firmware(settings: Settings, hypervisor: Hypervisor, machine: Machine) -> None:
-    """Start a machine that has nothing to boot; return when its firmware has spoken."""
+    """Start a machine that has nothing to boot; return when its firmware, if it has any, has spoken."""
     driver = embedded(settings)
     console = driver.root / f"probe-{hypervisor.name}-{machine.arch}.log"
     spec = DomainSpec(
@@ -183,7 +194,10 @@ def _hear_firmware(settings: Settings, hypervisor: Hypervisor, machine: Machine)
     with hypervisor_errors(f"run a guest with {hypervisor.name}"):
         domain = driver.connection.createXML(domain_xml(spec), 0)
     try:
-        _wait_for(machine.firmware_text, console, domain, hypervisor)
+        if machine.firmware_text:
+            _wait_for(machine.firmware_text, console, domain, hypervisor)
+        elif not _runs(domain):
+            raise HypervisorError(f"a machine in {hypervisor.name} ends as soon as it is started")
     finally:
         driver.kill(domain)
         console.unlink(missing_ok=True)
@@ -213,5 +227,5 @@ def _remembered(settings: Settings) -> Path:
     facts = [Path("/proc/sys/kernel/random/boot_id").read_text(), os.uname().release, str(os.geteuid()), *MACHINES]
     facts += [f"{program} {program.stat().st_mtime_ns}" for program in programs]
     facts += [f"{point.name} {point.value}" for point in entry_points(group="farm.backends")]
-    facts += [str(len(os.sched_getaffinity(0)))]
+    facts += [str(len(os.sched_getaffinity(0))), *Host.model_fields]
     return settings.cache / "hosts" / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.json"

@@ -7,6 +7,7 @@ import gzip
 import lzma
 import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from farm.errors import ImageError
@@ -16,6 +17,13 @@ from runners.machines import Machine
 _SETUP_SECTS = 0x1F1
 _MAGIC = 0x202
 _PAYLOAD = 0x248  # payload_offset, payload_length: since boot protocol 2.08
+
+# Offsets into an EFI image: drivers/firmware/efi/libstub/zboot-header.S.
+_ZBOOT_MAGIC = 4
+_ZBOOT_PAYLOAD = 8  # offset, length
+
+_FILES = ("boot/vmlinu?-*", "usr/lib/modules/*/vmlinu?")
+"""Where the kernel is in an unpacked package: up to Debian 13, and since."""
 
 _SECTOR = 512
 _ELF = b"\x7fELF"
@@ -85,20 +93,39 @@ def extract_vmlinux(bzimage: bytes) -> bytes:
     return vmlinux
 
 
-def find_kernel(tree: Path, machine: Machine) -> Path:
-    """The kernel's file in an unpacked tree. Raises ImageError."""
-    found = sorted(path for pattern in machine.kernel_globs for path in tree.glob(pattern))
-    if len(found) != 1:
-        patterns = " and ".join(machine.kernel_globs)
-        raise ImageError(f"cannot find the kernel of {machine.arch}: {len(found)} files match {patterns}")
-    return found[0]
+def extract_zboot(image: bytes) -> bytes:
+    """The kernel inside an EFI image that would decompress itself in the guest. Raises ImageError."""
+    offset, length = struct.unpack_from("<II", image, _ZBOOT_PAYLOAD)
+    payload = image[offset : offset + length]
+    if len(payload) < length:
+        raise ImageError("cannot take the kernel out of its EFI image: it is cut short")
+    return decompress(payload)
 
 
-def bootable(kernel: bytes, machine: Machine) -> bytes:
+_WRAPPINGS: tuple[tuple[int, bytes, Callable[[bytes], bytes]], ...] = (
+    (_MAGIC, b"HdrS", extract_vmlinux),
+    (_ZBOOT_MAGIC, b"zimg", extract_zboot),
+)
+"""Where which bytes are in a kernel that is packed -> what unpacks it: the host does so faster than any guest."""
+
+
+def bootable(kernel: bytes) -> bytes:
     """The kernel as it is handed to QEMU. Raises ImageError."""
-    return extract_vmlinux(kernel) if machine.kernel_kind == "bzimage" else kernel
+    for offset, magic, extract in _WRAPPINGS:
+        if kernel.startswith(magic, offset):
+            return extract(kernel)
+    return kernel
+
+
+def find_kernel(tree: Path) -> Path:
+    """The kernel's file in an unpacked tree. Raises ImageError."""
+    found = sorted(path for pattern in _FILES for path in tree.glob(pattern))
+    if len(found) != 1:
+        raise ImageError(f"cannot find the kernel: {len(found)} files match {' and '.join(_FILES)}")
+    return found[0]
 
 
 def command_line(machine: Machine) -> str:
     """The kernel's command line; a panic is shown on the console and ends the machine."""
-    return f"console={machine.console} rw panic=-1 net.ifnames=0 loglevel=4"
+    words = ("rw", "panic=-1", "net.ifnames=0", "loglevel=4", *machine.kernel_options.split())
+    return f"console={machine.console} {' '.join(words)}"
