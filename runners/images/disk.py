@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from farm.errors import ConfigError, FullError, HostError, ImageError
 from runners.deadline import Deadline
 from runners.guest import Work
+from runners.images import space
 from runners.images.process import run
+from runners.images.space import BLOCK, Usage
 from runners.images.spec import Image
 
 _MIB = 1024 * 1024
-_BLOCK = 4096
 _INODE = 256
 _BYTES_PER_INODE = 16384
-_SPARE_BLOCKS = 16 * _MIB // _BLOCK
+_SPARE_BLOCKS = 16 * _MIB // BLOCK
 
 # Named one by one, so that every version of mke2fs makes the same disk, and one that the oldest guest's
 # kernel mounts. No journal: an overlay that was not unmounted is thrown away. `uninit_bg` and
@@ -31,28 +32,10 @@ _UUID = "6661726d-0000-4000-8000-000000000000"  # the same in every image: one d
 _FULL = "No space left on device"
 
 
-class Usage(NamedTuple):
-    """What a tree needs in an ext4: blocks of 4 KiB, and inodes."""
-
-    blocks: int
-    inodes: int
-
-
-def usage(tree: Path) -> Usage:
-    """What a tree needs; a file with several names is counted for each."""
-    blocks = inodes = 1
-    for folder, folders, names in os.walk(tree):
-        inodes += len(folders) + len(names)
-        blocks += len(folders)
-        for name in names:
-            blocks += -(-os.lstat(Path(folder, name)).st_size // _BLOCK)
-    return Usage(blocks, inodes)
-
-
 def disk_size_mib(need: Usage) -> int:
     """The size of the smallest disk that takes a tree with a little room to spare."""
-    inode_blocks = need.inodes * _INODE // _BLOCK
-    for_content = (need.blocks + inode_blocks + _SPARE_BLOCKS) * 1.03 * _BLOCK
+    inode_blocks = need.inodes * _INODE // BLOCK
+    for_content = (need.blocks + inode_blocks + _SPARE_BLOCKS) * 1.03 * BLOCK
     for_inodes = (need.inodes + 1024) * _BYTES_PER_INODE
     return int(max(for_content, for_inodes) / _MIB) + 1
 
@@ -62,18 +45,30 @@ def as_root(argv: Sequence[str]) -> tuple[str, ...]:
     return tuple(argv) if os.geteuid() == 0 else ("unshare", "--map-root-user", *argv)
 
 
-def make_disk(tree: Path, disk: Path, *, created_s: int, deadline: Deadline, keep_fds: Sequence[int] = ()) -> Work[int]:
+def make_disk(
+    tree: Path,
+    disk: Path,
+    *,
+    created_s: int,
+    deadline: Deadline,
+    keep_fds: Sequence[int] = (),
+    wrap: Callable[[Sequence[str]], tuple[str, ...]] = as_root,
+) -> Work[int]:
     """Make an ext4 disk from a tree; comes to its size in MiB.
 
     `created_s` is the time that the file system says it was made (seconds since 1970). `keep_fds`: see `run`.
+    `wrap` makes of a command line one to which the tree's files have the owners that they are to have in the guest.
     Raises DeadlineError, FullError and ImageError.
     """
-    size_mib = disk_size_mib(usage(tree))
-    argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(_BLOCK), "-I", str(_INODE), "-i", str(_BYTES_PER_INODE)]
+    asked = yield from run(wrap((sys.executable, "-I", space.__file__, str(tree))), deadline=deadline)
+    if asked.status:
+        raise ImageError(f"cannot see how large a disk has to be: {' '.join(asked.lines[-1:])}", hint=_mke2fs_hint())
+    size_mib = disk_size_mib(Usage(*map(int, asked.lines[-1].split())))
+    argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-I", str(_INODE), "-i", str(_BYTES_PER_INODE)]
     argv += ["-O", _FEATURES, "-E", f"root_owner=0:0,nodiscard,hash_seed={_UUID}", "-U", _UUID, "-m", "0"]
     argv += ["-d", str(tree), str(disk), f"{size_mib}M"]
     env = {"E2FSPROGS_FAKE_TIME": str(created_s)}
-    ended = yield from run(as_root(argv), deadline=deadline, env=env, keep_fds=keep_fds)
+    ended = yield from run(wrap(argv), deadline=deadline, env=env, keep_fds=keep_fds)
     if ended.status:
         said = "\n".join(ended.lines)
         kind = FullError if _FULL in said else ImageError

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
-from farm.errors import ImageError
+from farm.errors import ConfigError, ImageError
+from farm.model.image import path_problem
 from runners.images.spec import guest_file
 
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libo32", "libx32")
@@ -54,7 +56,11 @@ _ALTERNATIVES = {
 _NO_APPLETS = frozenset({"dpkg", "dpkg-deb", "rpm", "rpm2cpio", "sh", "init", "linuxrc", "busybox"})
 _APPLETS = re.compile(rb"\[\0\[\[\0(?:[a-z0-9_.+-]+\0)+", re.IGNORECASE)
 
-_SHELL = "/usr/sbin/guest-shell"
+_MOST_LINKS = 40
+"""On the way to a file: as many as the kernel follows, see path_resolution(7)."""
+
+SHELL = "/usr/sbin/guest-shell"
+"""The login shell of root."""
 _FOLDERS = {"dev": 0o755, "proc": 0o555, "sys": 0o555, "run": 0o755, "root": 0o700, "work": 0o755, "tmp": 0o1777}
 
 
@@ -83,7 +89,12 @@ def finish_tree(tree: Path) -> dict[str, str]:
 
 
 def register_packages(tree: Path) -> dict[str, str]:
-    """Tell the guest's dpkg what is unpacked; gives every package with its version. Raises ImageError."""
+    """Tell the guest's dpkg what is unpacked; gives every package with its version. Raises ImageError.
+
+    One of another architecture than the guest's is called `NAME:ARCH`.
+    """
+    known = tree / "var/lib/dpkg/arch"
+    foreign = known.read_text().split()[1:] if known.exists() else []
     stanzas = {}
     for archive in sorted((tree / "var/cache/apt/archives").glob("*.deb")):
         try:
@@ -91,7 +102,8 @@ def register_packages(tree: Path) -> dict[str, str]:
         except (OSError, subprocess.SubprocessError) as error:
             raise ImageError(f"cannot read the package {archive.name}: {error}") from error
         stanza = asked.stdout.decode(errors="replace").strip()
-        stanzas[_field(stanza, "Package")] = stanza
+        name, arch = _field(stanza, "Package"), _field(stanza, "Architecture")
+        stanzas[f"{name}:{arch}" if arch in foreign else name] = stanza
     status = "".join(f"{text}\nStatus: install ok installed\n\n" for text in stanzas.values())
     (tree / "var/lib/dpkg/status").write_text(status)
     return {name: _field(text, "Version") for name, text in stanzas.items()}
@@ -114,32 +126,81 @@ def _drop_unused_links(tree: Path) -> None:
 def _write_accounts(tree: Path) -> None:
     masters = tree / "usr/share/base-passwd"
     passwd = (masters / "passwd.master").read_text()
-    passwd = re.sub(r"^root:.*$", f"root:*:0:0:root:/root:{_SHELL}", passwd, flags=re.MULTILINE)
-    _write(tree, "etc/passwd", passwd)
-    _write(tree, "etc/group", (masters / "group.master").read_text())
-    _write(tree, "etc/shells", f"/bin/sh\n/bin/bash\n/bin/dash\n{_SHELL}\n")
+    passwd = re.sub(r"^root:.*$", f"root:*:0:0:root:/root:{SHELL}", passwd, flags=re.MULTILINE)
+    write_file(tree, "etc/passwd", passwd)
+    write_file(tree, "etc/group", (masters / "group.master").read_text())
+    write_file(tree, "etc/shells", f"/bin/sh\n/bin/bash\n/bin/dash\n{SHELL}\n")
 
 
 def _write_settings(tree: Path) -> None:
-    _write(tree, "etc/hostname", "guest\n")
-    _write(tree, "etc/hosts", "127.0.0.1 localhost guest\n::1 localhost ip6-localhost\n")
-    _write(tree, "etc/resolv.conf", "nameserver 10.0.2.3\n")
-    _write(tree, "etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n")
-    _write(tree, "etc/fstab", "/dev/farm-root / ext4 rw 0 0\n")
-    _write(tree, "usr/sbin/init", guest_file("init"), mode=0o755)
-    _write(tree, "usr/sbin/guest-identity", guest_file("identity"), mode=0o755)
-    _write(tree, _SHELL.lstrip("/"), guest_file("shell"), mode=0o755)
+    write_file(tree, "etc/hostname", "guest\n")
+    write_file(tree, "etc/hosts", "127.0.0.1 localhost guest\n::1 localhost ip6-localhost\n")
+    write_file(tree, "etc/resolv.conf", "nameserver 10.0.2.3\n")
+    write_file(tree, "etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n")
+    write_file(tree, "etc/fstab", "/dev/farm-root / ext4 rw 0 0\n")
+    write_file(tree, "usr/sbin/init", guest_file("init"), mode=0o755)
+    write_file(tree, "usr/sbin/guest-identity", guest_file("identity"), mode=0o755)
+    write_file(tree, SHELL.lstrip("/"), guest_file("shell"), mode=0o755)
     certificates = sorted((tree / "usr/share/ca-certificates").rglob("*.crt"))
     if certificates:
-        _write(tree, "etc/ssl/certs/ca-certificates.crt", "".join(path.read_text() for path in certificates))
+        write_file(tree, "etc/ssl/certs/ca-certificates.crt", "".join(path.read_text() for path in certificates))
 
 
-def _write(tree: Path, name: str, text: str, *, mode: int = 0o644) -> None:
+def write_files(tree: Path, files: Mapping[str, str]) -> None:
+    """Write the files of layers (`LayerSpec.files`). Raises ConfigError, OSError where the host is at fault."""
+    for path, content in files.items():
+        try:
+            _write_in_guest(tree, PurePosixPath(path), content)
+        except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+            raise ConfigError(
+                f"cannot put the layer's file {path} into the image: {error.strerror}",
+                hint="a folder of the image cannot become a file, nor a file a folder",
+            ) from error
+
+
+def _write_in_guest(tree: Path, path: PurePosixPath, content: str) -> None:
+    parts = _followed(tree, path.parent)
+    if why := path_problem("/" + "/".join([*parts, path.name])):
+        raise ConfigError(f"cannot put the layer's file {path} into the image: {why}")
+    folder = tree
+    for part in parts:
+        folder /= part
+        if not folder.is_dir():
+            folder.mkdir()
+            folder.chmod(0o755)
+    write_file(tree, "/".join([*parts, path.name]), content, mode=file_mode(content))
+
+
+def _followed(tree: Path, folder: PurePosixPath) -> list[str]:
+    """Where a folder of the guest really is: links are followed as in the guest, never out of the tree."""
+    waiting, really, links = list(folder.parts), list[str](), 0
+    while waiting:
+        part = waiting.pop(0)
+        if part == "/":
+            really = []
+        elif part == "..":
+            really = really[:-1]
+        elif (here := tree.joinpath(*really, part)).is_symlink():
+            links += 1
+            if links > _MOST_LINKS:
+                raise ConfigError(f"cannot put a layer's file into {folder} of the image: its links lead in a circle")
+            waiting = [*PurePosixPath(here.readlink()).parts, *waiting]
+        else:
+            really.append(part)
+    return really
+
+
+def file_mode(content: str) -> int:
+    """The mode of a layer's file: a script can be run."""
+    return 0o755 if content.startswith("#!") else 0o644
+
+
+def write_file(tree: Path, name: str, text: str, *, mode: int = 0o644) -> None:
     """Write a file; what was there, be it a link, is replaced."""
     path = tree / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    path.write_text(text)
+    path.write_bytes(text.encode())
     path.chmod(mode)
 
 

@@ -13,7 +13,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,8 +24,11 @@ from runners.guest import TICK, Chunk, Work
 
 MANIFEST = "manifest.json"
 _PARTIAL = ".partial"
+_BROKEN = ".broken"
 _LOCK = ".lock"
 _WAIT_S = 0.2
+_BLOCK = 512
+"""Of `st_blocks`, see stat(2)."""
 
 Make = Callable[[Path, int], Work[None]]
 """Makes a thing in an empty folder, its manifest last. Programs that it starts keep the descriptor open, so
@@ -56,13 +59,14 @@ class Shelf:
                 return place
             place, partial = self.folder / name, _beside(self.folder / name, _PARTIAL)
             for rest in (partial, place):  # of a process that was killed; a folder without a manifest is no thing
-                shutil.rmtree(rest, ignore_errors=True)
+                if not _clear(rest):
+                    raise ImageError(f"cannot make {name}: {rest} is in the way", hint=_in_the_way(rest))
             partial.mkdir()
             try:
                 yield from make(partial, fd)
                 partial.rename(place)
             finally:
-                shutil.rmtree(partial, ignore_errors=True)
+                _clear(partial)
             return place
 
     def _wait_for(self, fd: int, name: str, deadline: Deadline) -> Work[Path | None]:
@@ -96,7 +100,7 @@ class Shelf:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 doomed = _beside(self.folder / name, _PARTIAL)
-                shutil.rmtree(doomed, ignore_errors=True)
+                _clear(doomed)
                 (self.folder / name).rename(doomed)
                 shutil.rmtree(doomed)
             except BlockingIOError:
@@ -107,12 +111,39 @@ class Shelf:
                 raise ImageError(f"cannot remove {name}: {error}") from error
         return True
 
+    def supersede(self, name: str, by: str, *, kept_as: str) -> bool:
+        """Put one thing in the place of another, which is kept under a third name; False where somebody uses that."""
+        with _lock_file(self.folder / name) as fd:
+            if not _try_lock(fd):
+                return False
+            _clear(self.folder / kept_as)
+            (self.folder / name).rename(self.folder / kept_as)
+            (self.folder / by).rename(self.folder / name)
+        return True
+
     def discard(self, name: str) -> None:
         """Take a broken thing away, at once; who uses it keeps the files that are open."""
-        doomed = _beside(self.folder / name, f".{os.getpid()}.broken")
+        doomed = _beside(self.folder / name, f".{os.getpid()}{_BROKEN}")
         with contextlib.suppress(FileNotFoundError):
             (self.folder / name).rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
+
+    def in_use(self, name: str) -> bool:
+        """Whether somebody uses a thing, makes it or removes it."""
+        with _lock_file(self.folder / name) as fd:
+            return not _try_lock(fd)
+
+    def sweep(self, *, dry_run: bool = False) -> dict[str, int]:
+        """Remove what killed processes have left half made or half removed; gives its names and its bytes."""
+        gone = {}
+        for rest in sorted(path for suffix in (_PARTIAL, _BROKEN) for path in self.folder.glob(f".*{suffix}")):
+            name = rest.name.removeprefix(".").removesuffix(_PARTIAL)
+            with _lock_file(self.folder / name) if rest.suffix == _PARTIAL else contextlib.nullcontext() as fd:
+                if not _mounts(rest) and (fd is None or _try_lock(fd)):
+                    size = _size(rest)
+                    if dry_run or _clear(rest):
+                        gone[rest.name] = size
+        return gone
 
     def used_at(self, name: str) -> float:
         """When a thing was last asked for: seconds since 1970. Raises NotFoundError."""
@@ -122,23 +153,55 @@ class Shelf:
             raise NotFoundError(f"cannot find {name}: it is not there") from error
 
     def size_bytes(self, name: str) -> int:
-        """What a thing takes on the disk, holes not counted."""
-        return sum(path.stat().st_blocks * 512 for path in (self.folder / name).rglob("*") if path.is_file())
+        """What a thing takes on the disk, holes not counted; what vanishes meanwhile neither."""
+        return _size(self.folder / name)
 
 
-def doomed(items: Iterator[tuple[str, float, int]], *, older_than_s: float, keep_bytes: int) -> tuple[str, ...]:
+def doomed(items: Iterable[tuple[str, float, int]], *, older_than_s: float, keep_bytes: float) -> tuple[str, ...]:
     """What is to go: (name, when it was last used, size in bytes) -> names, the longest unused first. Pure.
 
-    All that was last used before `older_than_s` (seconds since 1970), then as much as is beyond `keep_bytes`.
+    All that was last used before `older_than_s` (seconds since 1970), and of the rest what was not used for
+    longest, until it all fits into `keep_bytes`. Where two were last used at the same time, the first goes first.
     """
+    items = sorted(items, key=lambda item: item[1])
+    left = sum(size for _, _, size in items)
     gone = []
-    kept = 0
-    for name, used_at, size in sorted(items, key=lambda item: -item[1]):
-        kept += size
-        if used_at < older_than_s or kept > keep_bytes:
+    for name, used_at, size in items:
+        if used_at < older_than_s or left > keep_bytes:
             gone.append(name)
-            kept -= size
-    return tuple(reversed(gone))
+            left -= size
+    return tuple(gone)
+
+
+def _clear(place: Path) -> bool:
+    """Remove a folder, if it is there; gives whether it is gone.
+
+    It stays where a killed program has left something mounted in it: what is below that is not ours.
+    """
+    if not _mounts(place):
+        shutil.rmtree(place, ignore_errors=True)
+    return not place.exists()
+
+
+def _in_the_way(place: Path) -> str:
+    mounts = _mounts(place)
+    return f"something is mounted in it: umount {' '.join(reversed(mounts))}" if mounts else f"remove {place}"
+
+
+def _mounts(place: Path) -> list[str]:
+    """Where something is mounted at or below a folder, the outermost first, see proc_pid_mountinfo(5)."""
+    real = os.path.realpath(place)
+    points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    plain = (point.encode().decode("unicode_escape").encode("latin-1").decode(errors="replace") for point in points)
+    return [point for point in plain if point == real or point.startswith(f"{real}/")]
+
+
+def _size(place: Path) -> int:
+    total = 0
+    for path in place.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.lstat().st_blocks * _BLOCK
+    return total
 
 
 def _beside(place: Path, suffix: str) -> Path:

@@ -4,7 +4,8 @@ import pytest
 
 from farm.errors import ConfigError, FarmError, FullError, ImageError, PackageError
 from farm.model import ImageSpec
-from runners.images.build import gives_release, mmdebstrap, unpack_error
+from runners.images.bootstrap import bootstrap_error, gives_release
+from runners.images.unpacked import mmdebstrap
 
 SPEC = ImageSpec(name="debian-13", arch="s390x", packages=("make", "gcc"))
 
@@ -26,7 +27,7 @@ SAID = [
 
 @pytest.mark.parametrize(("line", "kind", "message"), SAID, ids=[line[:40] for line, _, _ in SAID])
 def test_what_a_failed_build_said_becomes_an_error(line: str, kind: type[FarmError], message: str) -> None:
-    error = unpack_error(SPEC, 25, ("I: running apt-get update...", line, "E: mmdebstrap failed to run"))
+    error = bootstrap_error(SPEC, 25, ("I: running apt-get update...", line, "E: mmdebstrap failed to run"))
     assert type(error) is kind
     assert error.message.startswith("cannot build debian-13/s390x: ")
     assert message in error.message
@@ -35,12 +36,12 @@ def test_what_a_failed_build_said_becomes_an_error(line: str, kind: type[FarmErr
 
 def test_a_mirror_that_is_out_of_date_is_told_from_others_by_the_hint() -> None:
     line = "E: Release file for http://mirror.example/InRelease is expired (invalid since 17d)."
-    assert "out of date" in unpack_error(SPEC, 25, (line,)).hint
+    assert "out of date" in bootstrap_error(SPEC, 25, (line,)).hint
 
 
 def test_an_error_shows_the_last_lines_without_progress() -> None:
     lines = (*tuple(f"W: line {number}" for number in range(40)), "I: success is near")
-    message = unpack_error(SPEC, 25, lines).message
+    message = bootstrap_error(SPEC, 25, lines).message
     assert "line 39" in message
     assert "line 20\n" not in message
     assert "success" not in message

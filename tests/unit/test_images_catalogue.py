@@ -1,4 +1,6 @@
 import fcntl
+import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,7 @@ import pytest
 from farm.errors import ConfigError, DeadlineError, ImageError, NotFoundError
 from farm.model import ImageSpec
 from runners.deadline import Deadline
+from runners.guest import TICK, Chunk
 from runners.images import Catalogue, key
 from tests.unit.test_images_disk import make_image
 from tests.unit.test_images_process import finish
@@ -94,3 +97,91 @@ def test_an_unknown_image_is_an_error_before_anything_is_built(tmp_path: Path) -
     with pytest.raises(ConfigError, match="debian-99"):
         finish(Catalogue(tmp_path).ensure(ImageSpec(name="debian-99", arch="s390x"), deadline=soon()))
     assert not list(tmp_path.iterdir())
+
+
+# --- content ----------------------------------------------------------------------------------------
+
+
+def test_an_image_of_another_content_than_was_asked_for_is_refused(tmp_path: Path) -> None:
+    image = make_image(place_of(tmp_path), digest="a" * 64)
+    ensure = Catalogue(tmp_path).ensure
+    assert finish(ensure(SPEC.model_copy(update={"digest": "a" * 64}), deadline=soon()))[1] == image
+    with pytest.raises(
+        ImageError, match=r"on this host it is aaaaaaaaaaaa, .* was submitted with bbbbbbbbbbbb"
+    ) as caught:
+        finish(ensure(SPEC.model_copy(update={"digest": "b" * 64}), deadline=soon()))
+    assert image.folder.name in caught.value.hint
+
+
+def test_an_image_that_cannot_be_read_is_not_listed_among_those_that_can(tmp_path: Path) -> None:
+    image = make_image(place_of(tmp_path))
+    broken = make_image(tmp_path / "debian-13-amd64-0", arch="amd64")
+    (broken.folder / "manifest.json").write_text("{}")
+    catalogue = Catalogue(tmp_path)
+    assert catalogue.list() == (image,)
+    ((name, why),) = catalogue.unreadable().items()
+    assert name == broken.folder.name
+    assert f"cannot read the image {name}" in why
+
+
+class Builder:
+    """Builds images of which only the manifest is true; the content is what `digest` says."""
+
+    def __init__(self, digest: str) -> None:
+        self.digest = digest
+        self.count = 0
+
+    def __call__(self, spec: ImageSpec, folder: Path, **_: object) -> Generator[Chunk, None, None]:
+        self.count += 1
+        image = make_image(folder / "made", digest=self.digest * 64, name=spec.name, arch=spec.arch)
+        for path in image.folder.iterdir():
+            path.rename(folder / path.name)
+        image.folder.rmdir()
+        yield TICK
+
+
+@pytest.fixture
+def builder(monkeypatch: pytest.MonkeyPatch) -> Builder:
+    builder = Builder("a")
+    monkeypatch.setattr("runners.images.catalogue.build", builder)
+    return builder
+
+
+def test_to_renew_what_is_not_there_is_to_build_it(tmp_path: Path, builder: Builder) -> None:
+    catalogue = Catalogue(tmp_path)
+    _, (image, old) = finish(catalogue.renew(SPEC, deadline=soon()))
+    assert old is None
+    assert catalogue.list() == (image,)
+    assert builder.count == 1
+
+
+def test_what_is_the_same_when_it_is_renewed_stays_as_it_is(tmp_path: Path, builder: Builder) -> None:
+    catalogue = Catalogue(tmp_path)
+    _, before = finish(catalogue.ensure(SPEC, deadline=soon()))
+    _, (image, old) = finish(catalogue.renew(SPEC, deadline=soon()))
+    assert (image, old) == (before, None)
+    assert builder.count == 2
+    assert catalogue.list() == (before,)
+
+
+def test_what_has_changed_takes_the_place_of_the_old_which_is_kept(tmp_path: Path, builder: Builder) -> None:
+    catalogue = Catalogue(tmp_path)
+    finish(catalogue.ensure(SPEC, deadline=soon()))
+    builder.digest = "b"
+    _, (image, old) = finish(catalogue.renew(SPEC, deadline=soon()))
+    assert old
+    assert (image.digest, old.digest) == ("b" * 64, "a" * 64)
+    assert catalogue.find(SPEC) == image
+    assert catalogue.list() == (image, old)
+    assert image.folder == place_of(tmp_path)
+
+
+def test_what_is_in_use_is_not_replaced(tmp_path: Path, builder: Builder) -> None:
+    catalogue = Catalogue(tmp_path)
+    _, before = finish(catalogue.ensure(SPEC, deadline=soon()))
+    fd = catalogue.shelf.hold(before.folder.name)
+    builder.digest = "b"
+    with pytest.raises(ImageError, match="it is in use"):
+        finish(catalogue.renew(SPEC, deadline=soon()))
+    os.close(fd)
+    assert catalogue.list() == (before,)

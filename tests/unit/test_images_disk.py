@@ -9,7 +9,8 @@ import pytest
 from farm.errors import ConfigError, FullError, ImageError
 from runners.deadline import Deadline
 from runners.images import Image, Manifest, guest_disk
-from runners.images.disk import Usage, disk_size_mib, make_disk, usage
+from runners.images.disk import disk_size_mib, make_disk
+from runners.images.space import Usage, usage
 from tests.unit.test_images_process import finish
 
 
@@ -75,6 +76,14 @@ def test_a_disk_can_grow_to_what_a_guest_may_ask_for(tmp_path: Path) -> None:
 
 def test_a_tree_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     work = make_disk(tmp_path / "none", tmp_path / "disk", created_s=0, deadline=Deadline.after(60, "make a disk"))
+    with pytest.raises(ImageError, match=r"cannot see how large a disk has to be: .*No such file"):
+        finish(work)
+
+
+def test_what_mke2fs_says_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    disk = tmp_path / "none/disk"
+    work = make_disk(tmp_path / "tree", disk, created_s=0, deadline=Deadline.after(60, "make a disk"))
     with pytest.raises(ImageError, match="mke2fs ended with 1"):
         finish(work)
 
