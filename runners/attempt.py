@@ -6,22 +6,21 @@
 from __future__ import annotations
 
 import io
-import shlex
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import BinaryIO
 
-from farm.errors import ConfigError, DeadlineError, FarmError, GuestError, LostError, UntrustedError
+from farm.errors import DeadlineError, FarmError, GuestError, LostError, UntrustedError
 from farm.model import (
     SCRIPTS,
-    ArtifactFound,
     AttemptEnded,
     Ending,
     Event,
     Evidence,
     Failure,
-    GuestCreated,
+    GuestFacts,
     Heartbeat,
     Held,
     LogChunk,
@@ -31,21 +30,19 @@ from farm.model import (
     PhaseStarted,
     Stream,
     TestResult,
-    TestsFound,
     TestStatus,
+    Usage,
     Verdict,
 )
-from farm.results import read as read_results
+from farm.slowness import allowed
 from farm.verdict import classify
-from runners.collect import WORK_FOLDER, fetch_files, list_files, matching, read_archive
 from runners.console import find_crash, tail
 from runners.deadline import Deadline
 from runners.guest import TICK, Backend, Chunk, Guest, Shell, Work, load_backend
 from runners.logs import LogBuffer
+from runners.steps import VERBS, Step, collect, steps_of, teardown
 
 HEARTBEAT_S = 5.0
-_TESTS_PER_EVENT = 1000
-_BYTES_PER_EVENT = 1024 * 1024
 _NAMED_FAILURES = 10
 
 Events = Generator[Event, None, None]
@@ -57,32 +54,40 @@ def run_attempt(order: Order, source: bytes, load: Callable[[str], Backend] = lo
     The last event is AttemptEnded, with the evidence for a verdict. A KeyboardInterrupt (a cancel) at
     any point destroys the guest and is raised on.
     """
-    attempt = _Attempt(order, source, load)
+    attempt = Attempt(order, source, load)
     started_cpu_s = time.process_time()
     try:
-        for phase, step in _STEPS:
+        for phase, step in steps_of(order):
             if attempt.failure is None:
                 yield from attempt.run(phase, step)
         if attempt.tested:
-            yield from attempt.run(Phase.COLLECT, _collect)
+            yield from attempt.run(Phase.COLLECT, collect)
         if attempt.wants_hold:
             yield from attempt.hold()
-        yield from attempt.run(Phase.TEARDOWN, _teardown)
+        yield from attempt.run(Phase.TEARDOWN, teardown)
     finally:
-        attempt.destroy()
-    yield AttemptEnded(at=_now(), evidence=attempt.evidence(), cpu_s=time.process_time() - started_cpu_s)
+        attempt.close()
+    yield attempt.ended(time.process_time() - started_cpu_s)
 
 
-class _Attempt:
+class Attempt:
     """What the phases of one attempt share."""
 
     def __init__(self, order: Order, source: bytes, load: Callable[[str], Backend]) -> None:
         self.order = order
-        self.source = source
         self.load = load
         self.guest: Guest | None = None
+        """The guest at hand: the one that builds for another, then that other one; never both."""
+        self.facts: GuestFacts | None = None
+        """What it is, as far as that is known by now."""
         self.shell: Shell | None = None
+        self.upload: BinaryIO = io.BytesIO(source)
+        """A tar: what the guest at hand gets."""
+        self.builder: GuestFacts | None = None
+        """The guest that has built for another one."""
         self.phase = Phase.PROVISION
+        self.step = Phase.PROVISION
+        """The phase of the guest at hand; not `phase` in a guest that builds for another, all in `build`."""
         self.tested = False
         self.failure: Failure | None = None
         self.found: list[Event] = []
@@ -91,14 +96,15 @@ class _Attempt:
         self.junit_problem = ""
         self.counts: dict[TestStatus, int] = {}
         self.failed_tests: list[str] = []
+        self.usage: Usage | None = None
+        self.measured_at = 0.0
 
     def run(self, phase: Phase, step: Step) -> Events:
         """Take one step as a phase: its events, its log, its deadline, and what went wrong."""
         if phase in SCRIPTS and phase not in self.order.scripts:
             return
-        self.phase = phase
-        allowed_s = getattr(self.order.timeouts, phase.value)
-        deadline = Deadline.after(allowed_s, _VERBS[phase])
+        self.phase = self.step = phase
+        deadline = self.deadline(phase)
         started = time.monotonic()
         yield PhaseStarted(at=_now(), phase=phase)
         status: int | None = None
@@ -106,7 +112,9 @@ class _Attempt:
         try:
             status = yield from self._logged(step(self, deadline))
             if status:
-                failure = Failure(phase=phase, ending=Ending.FAILED, exit_status=status)
+                failure = Failure(
+                    phase=self.step, builder=self.is_building_for_another, ending=Ending.FAILED, exit_status=status
+                )
         except KeyboardInterrupt:
             yield self._ended(Ending.CANCELLED, started)
             raise
@@ -114,7 +122,18 @@ class _Attempt:
             failure = self._failure(error)
         self.failure = self.failure or failure
         ending = failure.ending if failure else Ending.OK
-        yield self._ended(ending, started, status=status, detail=failure.message if failure else "")
+        yield self._ended(ending, started, status=status, detail=_detail(failure))
+
+    def deadline(self, phase: Phase) -> Deadline:
+        """By when a phase of the guest at hand has to be over, if it begins now."""
+        emulated, slowness = (self.facts.emulated, self.facts.slowness) if self.facts else (False, None)
+        time_s = allowed(self.order.timeouts, phase, slowness, emulated=emulated)
+        return Deadline.after(time_s.seconds, VERBS[phase], time_s.reason)
+
+    @property
+    def is_building_for_another(self) -> bool:
+        """The guest at hand is the one that builds for another."""
+        return self.phase is Phase.BUILD and self.order.builder is not None
 
     def hold(self) -> Events:
         """Keep the guest until the time is over or it ends by itself."""
@@ -131,8 +150,25 @@ class _Attempt:
             note = f"[farm: cannot hold the guest any longer: {error}]\n".encode()
             yield LogChunk(at=_now(), phase=self.phase, stream=Stream.FARM, data=note)
 
-    def destroy(self) -> None:
+    def measure(self) -> None:
+        """Note what the guest has used so far."""
+        self.measured_at = time.monotonic()
+        if self.guest:
+            self.usage = self.guest.usage()
+
+    def ended(self, cpu_s: float) -> AttemptEnded:
+        """The last event."""
+        return AttemptEnded(at=_now(), evidence=self.evidence(), cpu_s=cpu_s, usage=self.usage)
+
+    def close(self) -> None:
         """Leave nothing behind."""
+        try:
+            self.destroy()
+        finally:
+            self.upload.close()
+
+    def destroy(self) -> None:
+        """End the guest at hand."""
         try:
             if self.shell:
                 self.shell.close()
@@ -199,7 +235,11 @@ class _Attempt:
         if self.guest is None:
             return TICK
         if self.shell and (trouble := self.guest.trouble()):
-            raise LostError(f"cannot {_VERBS[self.phase]}: {trouble}")
+            raise LostError(f"cannot {VERBS[self.step]}: {trouble}")
+        if time.monotonic() - self.measured_at > HEARTBEAT_S and not self.is_building_for_another:
+            self.measure()
+            # Of an attempt that is cancelled or lost, nothing comes after this.
+            self.found.append(Heartbeat(at=_now(), usage=self.usage))
         return Chunk(Stream.CONSOLE, self.guest.heard())
 
     def _take_found(self) -> Events:
@@ -248,120 +288,22 @@ class _Attempt:
         if isinstance(error, FarmError) and error.hint:
             message += f" ({error.hint})"
         return Failure(
-            phase=self.phase, ending=ending, error=type(error).__name__, message=message, crash=crash, lines=lines
+            phase=self.step,
+            builder=self.is_building_for_another,
+            ending=ending,
+            error=type(error).__name__,
+            message=message,
+            crash=crash,
+            lines=lines,
         )
 
 
-Step = Callable[[_Attempt, Deadline], Work[int | None]]
-
-
-def _provision(attempt: _Attempt, deadline: Deadline) -> Work[None]:
-    backend = attempt.load(attempt.order.hypervisor)
-    attempt.guest = yield from backend.create(attempt.order, deadline)
-    attempt.found.append(GuestCreated(at=_now(), facts=attempt.guest.facts))
-
-
-def _boot(attempt: _Attempt, deadline: Deadline) -> Work[None]:
-    yield from _guest(attempt).boot(deadline)
-
-
-def _connect(attempt: _Attempt, deadline: Deadline) -> Work[None]:
-    attempt.shell = yield from _guest(attempt).connect(deadline)
-
-
-def _upload(attempt: _Attempt, deadline: Deadline) -> Work[None]:
-    command = f"mkdir -p {WORK_FOLDER} && tar -xf - -C {WORK_FOLDER}"
-    status = yield from _shell(attempt).execute(command, deadline=deadline, stdin=io.BytesIO(attempt.source))
-    if status:
-        raise ConfigError(
-            f"cannot unpack the source in the guest: tar returned {status}, see the log",
-            hint="if the disk is too small, set guest.disk to more",
-        )
-
-
-def _script(attempt: _Attempt, deadline: Deadline) -> Work[int]:
-    """Send the phase's script and run it, in one round trip; its own standard input is empty."""
-    phase = attempt.phase
-    attempt.tested = attempt.tested or phase is Phase.TEST
-    path = f"/tmp/farm-{phase.value}.sh"  # noqa: S108 - in the guest
-    exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in attempt.order.env.items())
-    script = f"export {exports} FARM_PHASE={phase.value}\n{attempt.order.scripts[phase]}\n"
-    command = f"cat >{path} && cd {WORK_FOLDER} && exec /bin/sh -e {path} </dev/null"
-    return (yield from _shell(attempt).execute(command, deadline=deadline, stdin=io.BytesIO(script.encode())))
-
-
-def _collect(attempt: _Attempt, deadline: Deadline) -> Work[None]:
-    wanted = attempt.order.collect
-    if not (wanted.junit or wanted.artifacts):
-        return
-    names = yield from list_files(_shell(attempt), deadline)
-    results, artifacts = matching(names, wanted.junit), matching(names, wanted.artifacts)
-    for glob in wanted.artifacts:
-        if not matching(names, (glob,)):
-            yield Chunk(Stream.FARM, f"[farm: no file matches the artifact glob {glob!r}]\n".encode())
-    chosen = tuple(sorted({*results, *artifacts}))
-    if not chosen:
-        return
-    archive = yield from fetch_files(_shell(attempt), chosen, deadline)
-    for name, data in read_archive(archive, chosen):
-        if name in results:
-            _take_results(attempt, name, data)
-        if name in artifacts:
-            attempt.found += [
-                ArtifactFound(at=_now(), path=name, data=data[start : start + _BYTES_PER_EVENT])
-                for start in range(0, max(1, len(data)), _BYTES_PER_EVENT)
-            ]
-        yield TICK
-
-
-def _take_results(attempt: _Attempt, name: str, data: bytes) -> None:
-    results = read_results(name, data)
-    attempt.junit_files += 1
-    attempt.junit_problem = attempt.junit_problem or results.problem
-    attempt.count(results.tests)
-    attempt.found += [
-        TestsFound(at=_now(), tests=results.tests[start : start + _TESTS_PER_EVENT])
-        for start in range(0, len(results.tests), _TESTS_PER_EVENT)
-    ]
-
-
-def _teardown(attempt: _Attempt, deadline: Deadline) -> Work[None]:
-    while attempt.guest and (said := attempt.guest.heard()):
-        yield Chunk(Stream.CONSOLE, said)
-    attempt.destroy()
-    deadline.check()
-
-
-def _guest(attempt: _Attempt) -> Guest:
-    if attempt.guest is None:
-        raise LostError(f"cannot {_VERBS[attempt.phase]}: there is no guest")
-    return attempt.guest
-
-
-def _shell(attempt: _Attempt) -> Shell:
-    if attempt.shell is None:
-        raise LostError(f"cannot {_VERBS[attempt.phase]}: there is no connection to the guest")
-    return attempt.shell
+def _detail(failure: Failure | None) -> str:
+    """Why a phase did not end well; where that was in a phase of the builder, it says so."""
+    if failure is None or not failure.message:
+        return ""
+    return failure.message if failure.place == failure.phase else f"{failure.place}: {failure.message}"
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-_STEPS: tuple[tuple[Phase, Step], ...] = (
-    (Phase.PROVISION, _provision),
-    (Phase.BOOT, _boot),
-    (Phase.CONNECT, _connect),
-    (Phase.UPLOAD, _upload),
-    *((phase, _script) for phase in SCRIPTS),
-)
-
-_VERBS = {
-    Phase.PROVISION: "make the guest",
-    Phase.BOOT: "boot the guest",
-    Phase.CONNECT: "connect to the guest",
-    Phase.UPLOAD: "upload the source",
-    **{phase: phase.value for phase in SCRIPTS},
-    Phase.COLLECT: "collect the results",
-    Phase.TEARDOWN: "tear the guest down",
-}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from farm.errors import UntrustedError
 from farm.model import Stream
@@ -55,6 +55,26 @@ def fetch_files(shell: Shell, names: tuple[str, ...], deadline: Deadline) -> Wor
 def fetch(shell: Shell, command: str, *, limit: int, deadline: Deadline, stdin: bytes = b"") -> Work[bytes]:
     """The standard output of a command; its standard error goes to the log. Raises UntrustedError."""
     output = bytearray()
+    hint = "collect fewer or smaller files"
+    yield from receive(shell, command, output.extend, limit=limit, deadline=deadline, hint=hint, stdin=stdin)
+    return bytes(output)
+
+
+def receive(
+    shell: Shell,
+    command: str,
+    take: Callable[[bytes], object],
+    *,
+    limit: int,
+    deadline: Deadline,
+    hint: str,
+    stdin: bytes = b"",
+) -> Work[None]:
+    """Hand on the standard output of a command, piece by piece; its standard error goes to the log.
+
+    Raises UntrustedError where more than `limit` bytes come (`hint` says what to do then), or no status 0.
+    """
+    size = 0
     work = shell.execute(command, deadline=deadline, stdin=io.BytesIO(stdin))
     while True:
         try:
@@ -65,18 +85,17 @@ def fetch(shell: Shell, command: str, *, limit: int, deadline: Deadline, stdin: 
         if chunk.stream is not Stream.STDOUT:
             yield chunk
             continue
-        output += chunk.data
-        if len(output) > limit:
+        size += len(chunk.data)
+        if size > limit:
             work.close()
             raise UntrustedError(
-                f"cannot collect from the guest: more than {limit // 1024 // 1024} MiB came",
-                hint="collect fewer or smaller files",
+                f"cannot collect from the guest: more than {limit // 1024 // 1024} MiB came", hint=hint
             )
+        take(chunk.data)
         yield TICK
     if status != 0:
         said = command.rpartition(" && ")[2]
         raise UntrustedError(f"cannot collect from the guest: {said!r} returned {status} there")
-    return bytes(output)
 
 
 def read_archive(archive: bytes, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:

@@ -15,11 +15,13 @@ class Deadline:
     what: str
     at: float
     allowed_s: float
+    reason: str = ""
+    """Where it is not as the matrix says, why: "30 s × 14.2 for emulation"."""
 
     @classmethod
-    def after(cls, seconds: float, what: str) -> Deadline:
+    def after(cls, seconds: float, what: str, reason: str = "") -> Deadline:
         """A deadline this many seconds from now; `what` is a verb and a thing: "boot the guest"."""
-        return cls(what, time.monotonic() + seconds, seconds)
+        return cls(what, time.monotonic() + seconds, seconds, reason)
 
     @property
     def remaining(self) -> float:
@@ -29,4 +31,5 @@ class Deadline:
     def check(self) -> None:
         """Raise DeadlineError if it has passed."""
         if self.remaining == 0.0:
-            raise DeadlineError(f"cannot {self.what}: not done within {self.allowed_s:g} s")
+            why = f" ({self.reason})" if self.reason else ""
+            raise DeadlineError(f"cannot {self.what}: not done within {self.allowed_s:g} s{why}")

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from farm.errors import ConnectError, HypervisorError, LostError
-from farm.model import GuestFacts, Order, Stream
+from farm.model import GuestFacts, Order, Slowness, Stream, Usage
 from runners.console import READY
 from runners.deadline import Deadline
 from runners.guest import TICK, Chunk, Shell, Work
@@ -69,8 +69,10 @@ class FakeGuest:
             cpu="none",
             image=f"{self._order.image.name}/{self._order.arch}",
             image_digest="0" * 64,
+            layers=tuple(layer.name for layer in self._order.image.layers),
             vcpus=self._order.guest.vcpus,
             memory_mib=self._order.guest.memory_mib,
+            slowness=Slowness(cpu=1.0, fork=1.0, disk=1.0),
         )
 
     def boot(self, deadline: Deadline) -> Work[None]:
@@ -108,6 +110,10 @@ class FakeGuest:
     def trouble(self) -> str:
         """Empty until it has crashed."""
         return "" if self.running else "its machine has ended"
+
+    def usage(self) -> Usage:
+        """It has no machine; its disk is the files that it keeps."""
+        return Usage(cpu_s=0.0, disk_written_bytes=sum(map(len, self.files.values())))
 
     def access(self) -> str:
         """A command that does nothing."""
@@ -163,7 +169,7 @@ class FakeShell:
     def _pack(self, _command: str, data: bytes) -> Work[int]:
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
-            for name in data.decode().split():
+            for name in data.decode().split() or self._guest.files:
                 content = self._guest.files[name.removeprefix("./")]
                 member = tarfile.TarInfo(name)
                 member.size = len(content)

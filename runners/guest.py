@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from typing import BinaryIO, NamedTuple, Protocol, TypeVar
 
 from farm.errors import ConfigError
-from farm.model import GuestFacts, Order, Stream
+from farm.model import GuestFacts, Order, Stream, Usage
 from runners.deadline import Deadline
 
 
@@ -78,6 +78,9 @@ class Guest(Protocol):
 
         Raises FullError where it stands still because the host's disk is full.
         """
+
+    def usage(self) -> Usage:
+        """What it has used so far, by its host's account; of a machine that has ended, what was known last."""
 
     def access(self) -> str:
         """The command with which a person on its host gets in."""

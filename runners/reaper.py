@@ -8,7 +8,9 @@ nothing but what a ledger lists whose owner is dead.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import signal
@@ -21,6 +23,7 @@ from typing import NamedTuple
 
 from runners.ledger import Entry, private_folder, read
 
+CGROUPS = Path("/sys/fs/cgroup")
 _PERIOD_S = 0.3
 _GONE_S = 5.0
 
@@ -84,8 +87,9 @@ def owners(runtime: Path, session: str) -> int:
 
 
 def destroy_root(value: str) -> None:
-    """End the QEMU processes whose arguments name this libvirt root, then remove the root."""
+    """End the QEMU processes whose arguments name this libvirt root, then remove the root and their control groups."""
     _destroy_tree(Path(value), programs=("qemu-system-",))
+    _remove_groups(value)
 
 
 def destroy_ray(value: str) -> None:
@@ -115,6 +119,27 @@ def _destroy_tree(tree: Path, programs: tuple[str, ...]) -> None:
             break  # one that cannot be killed hangs in the kernel; its files go all the same
         time.sleep(0.02)
     shutil.rmtree(tree, ignore_errors=True)
+
+
+def _remove_groups(root: str) -> None:
+    """Of guests whose CPU was limited; libvirt names them after its root (virDomainDriverGenerateMachineName)."""
+    machines = f"qemu-embed-{hashlib.sha256(root.encode()).hexdigest()[:8]}-*.libvirt-qemu"
+    until = time.monotonic() + _GONE_S
+    for group in (group for pattern in (f"*/{machines}", f"*/*/{machines}") for group in CGROUPS.glob(pattern)):
+        for folder in (*sorted(group.glob("*/"), reverse=True), group):
+            while not _removed(folder) and time.monotonic() < until:
+                time.sleep(0.02)
+
+
+def _removed(group: Path) -> bool:
+    """False where a process that is about to end is in it."""
+    try:
+        group.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        return error.errno != errno.EBUSY
+    return True
 
 
 def _processes_naming(tree: Path, programs: tuple[str, ...]) -> Iterator[int]:

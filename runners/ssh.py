@@ -1,5 +1,9 @@
 """A shell in a guest through paramiko: one connection, strict host keys, a deadline on everything.
 
+Between two commands a shell of the guest waits for the next one. To start a shell takes an emulated guest several times
+longer than the way there and back, so that begins as soon as the command before has ended: not earlier, for what that
+does to the guest has to be seen.
+
 paramiko's errors are mapped here and nowhere else: what fails before a command has answered is a
 ConnectError, what fails afterwards a LostError.
 """
@@ -12,16 +16,19 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
-from typing import BinaryIO
+from concurrent.futures import Future, wait
+from functools import partial
+from typing import BinaryIO, TypeVar
 
 import paramiko
 
 from farm.errors import ConnectError, LostError
 from farm.model import Stream
+from runners import chacha
 from runners.deadline import Deadline
 from runners.guest import TICK, Chunk, Work
 from runners.keys import KeyPair
+from runners.transport import Transport
 
 _TICK_S = 0.5
 _RETRY_S = 0.1
@@ -29,17 +36,24 @@ _READ_BYTES = 256 * 1024
 _SEND_BYTES = 64 * 1024
 _LINGER_S = 1.0
 _KEEPALIVE_S = 15
-# The cheapest that both ends have: in an emulated guest the handshake costs a second, or three.
+# The cheapest for an emulated guest that both ends have: its CPU is the slowest part of a connection.
 _ALGORITHMS = {
     "kex": ("curve25519-sha256@libssh.org",),
-    "ciphers": ("aes128-gcm@openssh.com", "aes128-ctr"),
+    "ciphers": (chacha.NAME, "aes128-gcm@openssh.com", "aes128-ctr"),
     "digests": ("hmac-sha2-256",),
     "key_types": ("ssh-ed25519",),
 }
 _NO_STATUS = -1
 _KILLED = 137
-_OPENERS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="ssh-open")
+# Says that it is there, reads a line, byte for byte so that the rest stays, and does what it says. Noise that the
+# guest's login makes comes before that.
+_WAITING_SHELL = "printf '\\006'; IFS= read -r c; eval \"$c\""
+_THERE = b"\006"
+_NOISE_BYTES = 64 * 1024
+_ESCAPES = str.maketrans({"\\": r"\0134", "\n": r"\0012", "'": r"\0047"})
 _FAILURES = (paramiko.SSHException, OSError, EOFError)
+
+T = TypeVar("T")
 
 
 class SshShell:
@@ -47,37 +61,51 @@ class SshShell:
 
     def __init__(self, transport: paramiko.Transport) -> None:
         self._transport = transport
+        self._next: Future[paramiko.Channel] | None = None
 
     def execute(self, command: str, *, deadline: Deadline, stdin: BinaryIO | None = None) -> Work[int]:
         """Run a command line of the guest's `/bin/sh`; see `runners.guest.Shell`."""
-        channel = yield from self._open(command, deadline)
+        deadline.check()
         try:
-            if stdin is None:
-                channel.shutdown_write()
-            else:
-                threading.Thread(target=_send, args=(channel, stdin), daemon=True).start()
+            channel = yield from self._take(deadline)
+        except _FAILURES as error:
+            deadline.check()
+            raise LostError(f"cannot run a command in the guest: the connection is gone ({_say(error)})") from error
+        sending = _in_background(partial(_send, channel, _line(command), stdin))
+        try:
             yield from _output(channel, deadline)
             return self._status(channel)
         finally:
             channel.close()
+            self._next = _in_background(partial(_start_shell, self._transport, sending))
+
+    def prepare(self, deadline: Deadline) -> Work[None]:
+        """Wait until a shell waits for the next command. Raises SSHException, OSError, EOFError."""
+        self._next = self._next or self._start()
+        yield from self._result(self._next, deadline)
 
     def close(self) -> None:
         """Close the connection; no harm if it is gone."""
         self._transport.close()
 
-    def _open(self, command: str, deadline: Deadline) -> Work[paramiko.Channel]:
-        """A channel in which the command runs. paramiko waits for the guest's answers without a word."""
-        deadline.check()
-        opening = _OPENERS.submit(_open_channel, self._transport, command, max(1.0, deadline.remaining))
-        while not wait((opening,), _TICK_S).done:
+    def _take(self, deadline: Deadline) -> Work[paramiko.Channel]:
+        """The shell that waits; a new one if that could not be started, or has been ended meanwhile."""
+        if self._next:
+            with contextlib.suppress(paramiko.SSHException):
+                channel = yield from self._result(self._next, deadline)
+                if not (channel.closed or channel.exit_status_ready()):
+                    return channel
+        return (yield from self._result(self._start(), deadline))
+
+    def _start(self) -> Future[paramiko.Channel]:
+        return _in_background(partial(_start_shell, self._transport))
+
+    def _result(self, starting: Future[paramiko.Channel], deadline: Deadline) -> Work[paramiko.Channel]:
+        while not wait((starting,), _TICK_S).done:
             yield TICK
             if deadline.remaining == 0:
                 self._transport.close()  # which ends the waiting
-        try:
-            return opening.result()
-        except _FAILURES as error:
-            deadline.check()
-            raise LostError(f"cannot run a command in the guest: the connection is gone ({_say(error)})") from error
+        return starting.result()
 
     def _status(self, channel: paramiko.Channel) -> int:
         status = int(channel.recv_exit_status()) if channel.exit_status_ready() else _NO_STATUS
@@ -88,7 +116,7 @@ class SshShell:
 
 
 def connect(host: str, port: int, *, client: KeyPair, server: KeyPair, deadline: Deadline) -> Work[SshShell]:
-    """Connect as root, check the host key strictly, and run a command; comes to a shell that works.
+    """Connect as root, check the host key strictly, and start a shell; comes to it when it waits for a command.
 
     A guest that does not answer yet is asked again until the deadline. Raises ConnectError at once where
     the guest shows another host key or does not know ours.
@@ -96,7 +124,7 @@ def connect(host: str, port: int, *, client: KeyPair, server: KeyPair, deadline:
     while True:
         try:
             transport = yield from _handshake(host, port, client, server, deadline)
-            return (yield from _tried(SshShell(transport), deadline))
+            return (yield from _prepared(SshShell(transport), deadline))
         except _FAILURES as error:
             if deadline.remaining == 0:
                 raise ConnectError(
@@ -106,28 +134,70 @@ def connect(host: str, port: int, *, client: KeyPair, server: KeyPair, deadline:
             time.sleep(_RETRY_S)
 
 
-def _tried(shell: SshShell, deadline: Deadline) -> Work[SshShell]:
-    """The shell, after it has run a command; closed where it has not."""
+def _prepared(shell: SshShell, deadline: Deadline) -> Work[SshShell]:
+    """The shell, when it waits for a command; closed where it does not."""
     try:
-        status = yield from shell.execute(":", deadline=deadline)
-        if status != 0:
-            raise ConnectError(f"cannot connect to the guest: its shell returned {status} for an empty command")
+        yield from shell.prepare(deadline)
     except BaseException:
         shell.close()
         raise
     return shell
 
 
-def _open_channel(transport: paramiko.Transport, command: str, timeout_s: float) -> paramiko.Channel:
-    channel = transport.open_session(timeout=timeout_s)
-    channel.exec_command(command)
-    return channel
+def _in_background(work: Callable[[], T]) -> Future[T]:
+    """Begin something that waits for the guest; closing the connection ends the waiting."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def _start_shell(transport: paramiko.Transport, after: Future[None] | None = None) -> paramiko.Channel:
+    """A channel in which a shell waits for its command; opened when nothing is sent any more to the one before.
+
+    The guest gives the number of a closed channel to the next.
+    """
+    if after:
+        wait((after,))
+    channel = transport.open_session()
+    channel.exec_command(_WAITING_SHELL)
+    for _ in range(_NOISE_BYTES):
+        if (said := channel.recv(1)) == _THERE:
+            return channel
+        if not said:
+            break
+    channel.close()
+    raise paramiko.SSHException("the guest's shell does not start")
+
+
+def _send(channel: paramiko.Channel, line: bytes, stdin: BinaryIO | None) -> None:
+    """Tell a shell what to do, and everything that its command is to read."""
+    # A command that ends without reading all its input closes the channel: its status tells what happened.
+    # Who has lost interest in the command may close the input as well, which is a ValueError.
+    with contextlib.suppress(*_FAILURES, ValueError):
+        channel.sendall(line)
+        while stdin and (data := stdin.read(_SEND_BYTES)):
+            channel.sendall(data)
+        channel.shutdown_write()
+
+
+def _line(command: str) -> bytes:
+    """A command as one line."""
+    if "\n" in command:
+        command = f"eval \"$(printf %b '{command.translate(_ESCAPES)}')\""
+    return command.encode() + b"\n"
 
 
 def _handshake(host: str, port: int, client: KeyPair, server: KeyPair, deadline: Deadline) -> Work[paramiko.Transport]:
     sock = socket.create_connection((host, port), timeout=max(0.1, min(5.0, deadline.remaining)))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # paramiko does not; 48 ms a command against 4
-    transport = paramiko.Transport(sock)
+    transport = Transport(sock)
     try:
         for name, wanted in _ALGORITHMS.items():
             setattr(transport.get_security_options(), name, wanted)
@@ -136,16 +206,21 @@ def _handshake(host: str, port: int, client: KeyPair, server: KeyPair, deadline:
         yield from _event(transport, lambda done: transport.start_client(event=done), deadline)
         if transport.get_remote_server_key().asbytes() != server.paramiko().asbytes():
             raise ConnectError("cannot connect to the guest: it shows another host key than the one it was given")
-        try:
-            yield from _event(
-                transport, lambda done: transport.auth_publickey("root", client.paramiko(), done), deadline
-            )
-        except paramiko.AuthenticationException as error:
-            raise ConnectError("cannot connect to the guest: it does not accept its own client's key") from error
+        yield from _logged_in(transport, client, deadline)
     except BaseException:
         transport.close()
         raise
     return transport
+
+
+def _logged_in(transport: paramiko.Transport, client: KeyPair, deadline: Deadline) -> Work[None]:
+    refusal: paramiko.AuthenticationException | None = None
+    try:
+        yield from _event(transport, lambda done: transport.auth_publickey("root", client.paramiko(), done), deadline)
+    except paramiko.AuthenticationException as error:
+        refusal = error
+    if not transport.is_authenticated():  # paramiko has no exception for every refusal
+        raise ConnectError("cannot connect to the guest: it does not accept its own client's key") from refusal
 
 
 def _event(transport: paramiko.Transport, start: Callable[[threading.Event], object], deadline: Deadline) -> Work[None]:
@@ -165,6 +240,8 @@ def _event(transport: paramiko.Transport, start: Callable[[threading.Event], obj
 def _output(channel: paramiko.Channel, deadline: Deadline) -> Work[None]:
     """Yield what comes until the command is over and nothing more can come."""
     over_at: float | None = None
+    news = select.poll()
+    news.register(channel, select.POLLIN)
     while True:
         idle = True
         for stream, ready, read in (
@@ -185,16 +262,8 @@ def _output(channel: paramiko.Channel, deadline: Deadline) -> Work[None]:
             if time.monotonic() - over_at > _LINGER_S:
                 return
         deadline.check()
-        if not select.select([channel], [], [], min(_TICK_S, max(0.01, deadline.remaining)))[0]:
+        if not news.poll(1000 * min(_TICK_S, max(0.01, deadline.remaining))):
             yield TICK
-
-
-def _send(channel: paramiko.Channel, stdin: BinaryIO) -> None:
-    # A command that ends without reading all its input closes the channel: its status tells what happened.
-    with contextlib.suppress(*_FAILURES):
-        while data := stdin.read(_SEND_BYTES):
-            channel.sendall(data)
-        channel.shutdown_write()
 
 
 def _say(error: BaseException) -> str:

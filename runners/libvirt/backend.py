@@ -8,21 +8,25 @@ import os
 import secrets
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 from farm.config import Settings, load_settings
-from farm.errors import FullError, HostError
-from farm.model import GuestFacts, Order, Start, Stream
+from farm.errors import FullError, HostError, HypervisorError
+from farm.model import GuestFacts, Order, Phase, Start, Stream
+from farm.slowness import allowed
 from runners.deadline import Deadline
 from runners.guest import Chunk, Work
 from runners.images import Catalogue, Image
+from runners.images.prune import tidy
 from runners.images.shelf import Shelf
+from runners.libvirt.configure import Configurer
 from runners.libvirt.connection import Embedded, embedded
 from runners.libvirt.guest import LibvirtGuest, Parts
 from runners.libvirt.hypervisors import KVM, QEMU, Hypervisor
 from runners.libvirt.pool import pool
-from runners.libvirt.snapshots import Found, Snapshots
-from runners.libvirt.xml import Disk, DomainSpec, Kernel
+from runners.libvirt.snapshots import Found, Snapshot, Snapshots
+from runners.libvirt.xml import Disk, DomainSpec, Kernel, Limits
 from runners.machines import machine_for
 from runners.seed import host_name
 
@@ -36,17 +40,25 @@ class LibvirtBackend:
 
     def create(self, order: Order, deadline: Deadline) -> Work[LibvirtGuest]:
         """The guest of an order: its image and its snapshot (made if they are not there), and its disk."""
+        if order.guest.cpu_percent and not self._settings.cgroups:
+            raise HypervisorError(
+                "cannot limit the CPU of the guest: libvirt is open in this process without control groups",
+                hint="set FARM_CGROUPS=1 for a process that makes limited guests",
+            )
         catalogue = Catalogue(self._settings.cache / "images", self._settings.mirror)
-        image = yield from catalogue.ensure(order.image, deadline=deadline)
+        configure = Configurer(order, self.cold)
+        image = yield from catalogue.ensure(order.image, deadline=deadline, configure=configure)
         with _held(catalogue.shelf, image.folder.name):
             driver = embedded(self._settings)
             snapshots = Snapshots(self._settings.cache / "snapshots", driver)
-            booting = Deadline.after(min(order.timeouts.boot, deadline.remaining), "boot a guest to be kept")
+            boot = allowed(order.timeouts, Phase.BOOT, None, emulated=self._hypervisor.emulated)
+            booting = Deadline.after(min(boot.seconds, deadline.remaining), "boot a guest to be kept")
             spec = self._domain(order, image, driver)
             found = yield from snapshots.ensure(spec, image, order.guest.disk_mib, deadline=booting)
+            yield from tidy(self._settings)
             if problem := pool().problem():
                 yield Chunk(Stream.FARM, f"[farm: no clone stands ready: {problem}]\n".encode())
-            ready = pool().take(found.snapshot.folder.name) if found.snapshot else None
+            ready = pool().take(_kind(order, found.snapshot)) if found.snapshot else None
             return ready or self._make(order, image, found)
 
     def cold(self, order: Order, image: Image) -> LibvirtGuest:
@@ -61,7 +73,7 @@ class LibvirtBackend:
             if found.snapshot:
                 holds.enter_context(_held(Shelf(found.snapshot.folder.parent), found.snapshot.folder.name))
             parts = Parts(
-                spec=self._domain(order, image, driver),
+                spec=replace(self._domain(order, image, driver), limits=_limits(order)),
                 image=image,
                 disk_mib=order.guest.disk_mib,
                 host_name=host_name(order.image.name, order.arch),
@@ -85,20 +97,21 @@ class LibvirtBackend:
         """While a guest is at work, make ready what comes after it."""
         if found.snapshot and order.guest.min_ready:
             make = partial(self._make, order, image, found)
-            pool().fill(found.snapshot.folder.name, make, order.guest.min_ready)
+            pool().fill(_kind(order, found.snapshot), make, order.guest.min_ready)
 
     def _domain(self, order: Order, image: Image, driver: Embedded) -> DomainSpec:
         folder = driver.root / "guests" / secrets.token_hex(4)
+        machine = machine_for(order.arch)
         return DomainSpec(
             name=f"farm-{folder.name}",
             uuid=str(uuid.uuid4()),
             owner=f"{os.uname().nodename}:{driver.ledger.path.stem}:{order.key}",
             hypervisor=self._hypervisor,
-            machine=machine_for(order.arch),
-            vcpus=order.guest.vcpus,
-            memory_mib=order.guest.memory_mib,
+            machine=machine,
+            vcpus=machine.vcpus(order.guest.vcpus),
+            memory_mib=machine.memory_mib(order.guest.memory_mib),
             console=folder / "console.log",
-            kernel=Kernel(image.kernel, image.initrd, image.cmdline) if image.kernel else None,
+            kernel=Kernel(image.kernel, image.initrd, image.cmdline, image.firmware) if image.kernel else None,
             disks=(
                 Disk("farm-root", folder / "disk.qcow2", "qcow2"),
                 Disk("farm-seed", folder / "seed", "raw", read_only=True),
@@ -118,12 +131,22 @@ class LibvirtBackend:
             image=f"{order.image.name}/{order.arch}",
             image_digest=image.digest,
             image_kind=image.manifest.kind,
-            layers=image.manifest.layers,
-            vcpus=order.guest.vcpus,
-            memory_mib=order.guest.memory_mib,
+            layers=tuple(layer.name for layer in order.image.layers),
+            vcpus=machine.vcpus(order.guest.vcpus),
+            memory_mib=machine.memory_mib(order.guest.memory_mib),
             start=Start.RESTORED if found.snapshot else Start.COLD,
             start_note=found.note,
         )
+
+
+def _limits(order: Order) -> Limits:
+    # Of the guest alone: a snapshot is booted without, and is the same for all.
+    return Limits(cpu_percent=order.guest.cpu_percent, disk_bytes_per_s=order.guest.disk_bytes_per_s)
+
+
+def _kind(order: Order, snapshot: Snapshot) -> str:
+    """What two orders have in common of which one can have the other's clone."""
+    return f"{snapshot.folder.name} {_limits(order)}"
 
 
 @contextlib.contextmanager

@@ -9,9 +9,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import json
 import os
+import re
 import secrets
+import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +26,7 @@ import libvirt
 from farm.config import Settings
 from farm.errors import FullError, HypervisorError
 from runners.ledger import Entry, Ledger
+from runners.machines import MACHINES
 from runners.reaper import destroy_root, ensure_reaper
 
 _CONFIG = """\
@@ -33,27 +38,31 @@ user = "root"
 group = "root"
 remember_owner = 0
 namespaces = []
-cgroup_controllers = []
 """
+_CONTROLLERS = {False: (), True: ("cpu", "cpuacct")}
+"""Those that libvirt may use, without and with `Settings.cgroups`. It reads CPU time from the second where it has the
+first, and fails without."""
 
 _NOTICED_S = 3.0
+_VERSION_S = 10.0
+_VERSION = re.compile(r"^QEMU emulator version (\d+(?:\.\d+)*)", re.MULTILINE)
 
 
 class Embedded:
     """An open driver: `connection`, and `root`, under which all its files lie."""
 
-    def __init__(self, runtime: Path, session: str, cache: Path) -> None:
-        """`cache` is where libvirt keeps what it finds out about QEMU."""
+    def __init__(self, runtime: Path, session: str, cache: Path, controllers: tuple[str, ...] = ()) -> None:
+        """`cache` is where libvirt keeps what it finds out about QEMU; `controllers` those of cgroups it may use."""
         self.ledger = Ledger(runtime, session)
         self.root = runtime / secrets.token_hex(4)
         self._entry = Entry("libvirt-root", str(self.root))
         self.ledger.add(self._entry)
         ensure_reaper(runtime)
-        self._furnish(cache)
+        self._furnish(cache, controllers)
         _run_event_loop()
         with _on_one_cpu(), hypervisor_errors("open the embedded hypervisor"):
             self.connection = libvirt.open(f"qemu:///embed?root={self.root}")
-            self.version = _version_text(self.connection.getVersion())
+        self.version = _emulator_version()
 
     def kill(self, domain: libvirt.virDomain) -> None:
         """End a domain at once; no harm if it has ended by itself.
@@ -62,12 +71,16 @@ class Embedded:
         that has been reaped, a second or two; seeing it gone, it tidies up by itself.
         """
         with contextlib.suppress(libvirt.libvirtError, FileNotFoundError, ProcessLookupError):
-            process = Path("/proc") / (self.root / "run/qemu" / f"{domain.name()}.pid").read_text().strip()
+            process = self.process(domain)
             if os.fsencode(self.root) in (process / "cmdline").read_bytes():
                 os.kill(int(process.name), signal.SIGKILL)
                 return
         with contextlib.suppress(libvirt.libvirtError):
             domain.destroy()
+
+    def process(self, domain: libvirt.virDomain) -> Path:
+        """The folder in /proc of a domain's process. Raises FileNotFoundError where it has ended."""
+        return Path("/proc") / (self.root / "run/qemu" / f"{domain.name()}.pid").read_text().strip()
 
     def close(self) -> None:
         """Destroy what is left of every guest, and the root."""
@@ -83,9 +96,10 @@ class Embedded:
         self.ledger.drop(self._entry)
         self.ledger.close()
 
-    def _furnish(self, shared_cache: Path) -> None:
+    def _furnish(self, shared_cache: Path, controllers: tuple[str, ...]) -> None:
         (self.root / "etc").mkdir(parents=True, mode=0o700)
-        (self.root / "etc/qemu.conf").write_text(_CONFIG + (_CONFIG_AS_ROOT if os.geteuid() == 0 else ""))
+        as_root = f"{_CONFIG_AS_ROOT}cgroup_controllers = {json.dumps(controllers)}\n"
+        (self.root / "etc/qemu.conf").write_text(_CONFIG + (as_root if os.geteuid() == 0 else ""))
         # What libvirt finds out about each QEMU binary (4 s of work) is shared by all roots; it checks
         # itself whether an entry is still true, and replaces its files atomically.
         shared_cache.mkdir(parents=True, exist_ok=True)
@@ -94,12 +108,13 @@ class Embedded:
 
 def embedded(settings: Settings) -> Embedded:
     """This process' driver, opened when it is first asked for and closed when the process ends."""
-    return _opened(settings.runtime, settings.session, (settings.cache / "libvirt").resolve())
+    cache = (settings.cache / "libvirt").resolve()
+    return _opened(settings.runtime, settings.session, cache, _CONTROLLERS[settings.cgroups])
 
 
 @functools.cache
-def _opened(runtime: Path, session: str, cache: Path) -> Embedded:
-    opened = Embedded(runtime, session, cache)
+def _opened(runtime: Path, session: str, cache: Path, controllers: tuple[str, ...]) -> Embedded:
+    opened = Embedded(runtime, session, cache, controllers)
     atexit.register(opened.close)
     return opened
 
@@ -143,5 +158,16 @@ def _dispatch() -> None:
         libvirt.virEventRunDefaultImpl()
 
 
-def _version_text(number: int) -> str:
-    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+def _emulator_version() -> str:
+    """QEMU's, by any of its programs: they are of one source. Empty: there is none.
+
+    libvirt, when it is asked, looks at every QEMU on this host, also at those that the farm has no use for: 2 s each,
+    where its cache is empty. Left alone, it looks at one when that is first used.
+    """
+    programs = (shutil.which(f"qemu-system-{machine.qemu_arch}") for machine in MACHINES.values())
+    program = next(filter(None, programs), None)
+    if program is None:
+        return ""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=_VERSION_S)
+    found = _VERSION.search(said.stdout)
+    return found[1] if found else ""

@@ -6,30 +6,42 @@ import contextlib
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import libvirt
 
 from farm.errors import FarmError, FullError, GuestError, HostError, HypervisorError, LostError, UntrustedError
-from farm.model import GuestFacts, Start, Stream
+from farm.model import GuestFacts, Start, Stream, Usage
 from runners.console import READY
 from runners.deadline import Deadline
 from runners.guest import TICK, Chunk, Shell, Work
-from runners.images import Image, guest_disk, overlay
+from runners.images import Image, guest_disk, nocloud, overlay
 from runners.images.shelf import Shelf
+from runners.images.spec import Kind
 from runners.libvirt import monitor
 from runners.libvirt.connection import Embedded, hypervisor_errors
 from runners.libvirt.console import ConsoleReader
 from runners.libvirt.snapshots import Snapshot, restore
+from runners.libvirt.usage import Meter
 from runners.libvirt.xml import DomainSpec, domain_xml
-from runners.seed import SEED_BYTES, guest_seed, make_keys
+from runners.machines import Machine
+from runners.seed import SEED_BYTES, Keys, guest_seed, make_keys
 from runners.ssh import connect
 
 _POLL_S = 0.01
 _TICK_S = 0.25
+_RESTORE_S = 20.0
+"""Beyond the time that booting took: after that, booting is tried."""
 _CONSOLE_LIMIT_BYTES = 64 * 1024 * 1024
+
+_SEEDS: Mapping[Kind, Callable[[Keys, str, Machine], bytes]] = {
+    "unpacked": lambda keys, name, _machine: guest_seed(keys, name),
+    "installed": lambda keys, name, _machine: guest_seed(keys, name),
+    "cloud": lambda keys, name, machine: nocloud.cd(keys, name, str(uuid.uuid4()), machine.console),
+}
+"""What a guest that boots reads to know who it is."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,7 @@ class LibvirtGuest:
         self._facts = facts
         self._snapshot = parts.snapshot
         self._console = ConsoleReader(parts.spec.console)
+        self._meter = Meter(driver)
         self._keys = make_keys()
         self._domain: libvirt.virDomain | None = None
         self._port = 0
@@ -71,6 +84,11 @@ class LibvirtGuest:
     def facts(self) -> GuestFacts:
         """What it really is."""
         return self._facts
+
+    @property
+    def disk(self) -> Path:
+        """Its root disk, a qcow2 on top of another; at rest once the machine has ended."""
+        return self._parts.spec.disks[0].path
 
     @property
     def stands_ready(self) -> bool:
@@ -97,7 +115,8 @@ class LibvirtGuest:
         """Bring it up, from its snapshot if it has one, until its system says that it is up."""
         if self._snapshot:
             try:
-                yield from self._restore(Deadline.after(deadline.remaining / 2, "restore the guest"))
+                longest_s = _RESTORE_S + self._snapshot.manifest.boot_s
+                yield from self._restore(Deadline.after(min(longest_s, deadline.remaining / 2), "restore the guest"))
             except FullError:
                 raise
             except (GuestError, HostError) as error:
@@ -105,7 +124,8 @@ class LibvirtGuest:
                 yield Chunk(Stream.FARM, f"[farm: booting instead of restoring: {error.message}]\n".encode())
                 self._give_up(self._snapshot, error)
         if not self._snapshot:
-            self._write_seed(guest_seed(self._keys, self._parts.host_name))
+            seed = _SEEDS[self._parts.image.manifest.kind]
+            self._write_seed(seed(self._keys, self._parts.host_name, self._parts.spec.machine))
             self._start(self._parts.spec, 0)
             yield from self._wait_until_ready(deadline)
         self._port = monitor.forwarded_port(self._domain)
@@ -139,13 +159,21 @@ class LibvirtGuest:
             state, reason = self._domain.state() if self._domain else (libvirt.VIR_DOMAIN_SHUTOFF, 0)
         except libvirt.libvirtError as error:
             if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
-                return "its machine has ended"
+                return _STATES[libvirt.VIR_DOMAIN_SHUTOFF]
             raise HypervisorError(f"cannot ask for the state of the guest: {error}") from error
         if state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR:
             raise FullError(
                 "cannot go on with the guest: the host could not write to its disk", hint="free some disk space"
             )
         return "" if state == libvirt.VIR_DOMAIN_RUNNING else _STATES.get(state, f"it is in state {state}")
+
+    def has_ended(self) -> bool:
+        """Whether there is no machine any more. Raises as `trouble`."""
+        return self.trouble() == _STATES[libvirt.VIR_DOMAIN_SHUTOFF]
+
+    def usage(self) -> Usage:
+        """What it has used of its host so far; of a machine that has ended, what was known last."""
+        return self._meter.read(self._domain)
 
     def access(self) -> str:
         """The ssh command for a person on this host."""

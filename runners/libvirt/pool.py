@@ -25,7 +25,7 @@ Make = Callable[[], LibvirtGuest]
 
 
 class Pool:
-    """The clones that stand ready in this process, by the name of their snapshot."""
+    """The clones that stand ready in this process, by what they are clones of, and their limits."""
 
     def __init__(self) -> None:
         self._ready: defaultdict[str, list[LibvirtGuest]] = defaultdict(list)

@@ -23,15 +23,16 @@ from pydantic import ValidationError
 
 from farm.errors import FarmError, FullError, GuestError, HostError, HypervisorError, ImageError, LostError
 from farm.model import Model, Stream
+from runners.console import READY
 from runners.deadline import Deadline
-from runners.guest import Chunk, Work
+from runners.guest import TICK, Chunk, Work
 from runners.images import Image, overlay
 from runners.images.shelf import MANIFEST, Shelf
 from runners.libvirt import monitor
 from runners.libvirt.connection import Embedded, hypervisor_errors
 from runners.libvirt.console import ConsoleReader
 from runners.libvirt.xml import Disk, DomainSpec, Memory, domain_xml
-from runners.seed import template_seed
+from runners.seed import guest_seed, make_keys, template_seed
 
 Mode = Literal["shared", "mapped"]
 
@@ -40,8 +41,12 @@ VERSION = 1
 WAITING = b"farm-guest: waiting"
 MODES: tuple[Mode, ...] = ("shared", "mapped")
 """In the order in which they are tried: the first is faster and takes less memory, see `monitor.CAPABILITIES`."""
+_UNKEPT = {"cloud": "cloud-init reads its seed once, while it boots"}
+"""Kinds of image of which there are no snapshots, and why."""
 _KEY_LENGTH = 16
 _POLL_S = 0.02
+_TRIAL_S = 5.0
+"""Beyond the time that booting took: more than enough for a clone to come up, on a busy host too."""
 _REFUSED = ".refused"
 _REFUSED_S = 24 * 3600.0
 _SPARE_BYTES = 256 * 1024 * 1024
@@ -119,6 +124,8 @@ class Snapshots:
 
     def ensure(self, spec: DomainSpec, image: Image, disk_mib: int, *, deadline: Deadline) -> Work[Found]:
         """The snapshot for guests like `spec`, made if need be; or why there is none."""
+        if why := _UNKEPT.get(image.manifest.kind, ""):
+            return Found(None, why)
         name = self.name(spec, image, disk_mib)
         if why := self._refusal(name):
             return Found(None, why)
@@ -192,7 +199,7 @@ class _Template:
             with self._running(self.spec) as domain:
                 yield from self._wait_until_it_waits(domain, deadline)
                 boot_s = time.monotonic() - started
-                mode = yield from self._save(domain, modes, deadline)
+                mode = yield from self._save(domain, modes, boot_s, deadline)
         except HypervisorError as error:
             if shutil.disk_usage(self._folder).free < _FULL_BYTES:
                 raise FullError(f"cannot keep a snapshot: the disk is full ({error.message})") from error
@@ -210,7 +217,9 @@ class _Template:
             deadline.check()
             time.sleep(_POLL_S)
 
-    def _save(self, domain: libvirt.virDomain, modes: tuple[Mode, ...], deadline: Deadline) -> Work[Mode]:
+    def _save(
+        self, domain: libvirt.virDomain, modes: tuple[Mode, ...], boot_s: float, deadline: Deadline
+    ) -> Work[Mode]:
         """The first mode in which the guest can be saved and restored."""
         with hypervisor_errors("hold the guest still"):
             domain.suspend()
@@ -218,7 +227,7 @@ class _Template:
         for mode in modes:
             try:
                 yield from monitor.save(domain, self._folder / "state", mode, deadline)
-                yield from self._try(mode, deadline)
+                yield from self._try(mode, boot_s, deadline)
             except HypervisorError as error:
                 yield Chunk(Stream.FARM, f"cannot use the mode {mode}: {error.message}\n".encode())
                 trouble = error
@@ -226,13 +235,25 @@ class _Template:
                 return mode
         raise trouble or HypervisorError("cannot save the guest: there is no way left")
 
-    def _try(self, mode: Mode, deadline: Deadline) -> Work[None]:
-        """Load what was saved into a machine that is thrown away."""
-        memory = _cloned_memory(self._folder, mode)
+    def _try(self, mode: Mode, boot_s: float, deadline: Deadline) -> Work[None]:
+        """Bring up a clone, and throw it away: a machine may load, and then not run."""
         disk = self._work / "trial.qcow2"
         overlay(self._folder / "disk.qcow2", "qcow2", disk, self._disk_mib)
-        with self._running(replace(self._renamed(self.spec, memory, disk), incoming=True)) as domain:
+        spec = replace(self._renamed(self.spec, _cloned_memory(self._folder, mode), disk), incoming=True)
+        seed = spec.disks[1].path
+        until = time.monotonic() + _TRIAL_S + boot_s
+        with self._running(spec) as domain:
             yield from monitor.load(domain, self._folder / "state", mode, deadline)
+            seed.write_bytes(guest_seed(make_keys(), "trial", now_s=time.time()))
+            monitor.go_on(domain)
+            console = ConsoleReader(spec.console)
+            while READY not in console.last():
+                if not _runs(domain) or time.monotonic() > until:
+                    raise HypervisorError("cannot restore the guest: it was loaded, but does not run")
+                deadline.check()
+                yield TICK
+                time.sleep(_POLL_S)
+        seed.write_bytes(template_seed())
 
     @contextlib.contextmanager
     def _running(self, spec: DomainSpec) -> Iterator[libvirt.virDomain]:

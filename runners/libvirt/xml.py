@@ -14,10 +14,14 @@ FARM_NS = "urn:validation-farm:guest:1"
 _QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
 _NETWORK_DEVICES = {
     # A fixed place on the root bus, after all that libvirt puts there itself; no option ROM for PXE.
-    "pci": "virtio-net-pci,netdev=farm,bus=pcie.0,addr=0x1e,romfile=",
+    "pcie": "virtio-net-pci,netdev=farm,bus=pcie.0,addr={slot:#x},romfile=",
+    "pci": "virtio-net-pci,netdev=farm,addr={slot:#x},romfile=",
     "ccw": "virtio-net-ccw,netdev=farm,devno=fe.0.1000",
 }
-_CONSOLES = {"pci": "serial", "ccw": "sclp"}
+_NETWORK_SLOT = 30
+_CONSOLES = {"pcie": "serial", "pci": "serial", "ccw": "sclp"}
+_NO_USB = {"pcie": True, "pci": True, "ccw": False}
+"""Whether libvirt would add a USB controller, unless it is told that there is none."""
 _NETWORKS = {"isolated": ",restrict=on", "open": ""}
 _PERIOD_US = 100_000
 """In which a guest's share of the CPUs is counted, and after which it gets it anew."""
@@ -44,6 +48,8 @@ class Kernel:
     kernel: Path
     initrd: Path
     cmdline: str
+    firmware: Path | None = None
+    """What starts it; None: QEMU does."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,7 @@ def domain_xml(spec: DomainSpec) -> str:
         _add(quota, "global_period", str(_PERIOD_US))
         _add(quota, "global_quota", str(_PERIOD_US * spec.limits.cpu_percent // 100))
     _add_boot(domain, spec)
-    if spec.machine.is_pc:
+    if spec.machine.has_acpi:
         _add(_add(domain, "features"), "acpi")
     _add_cpu(domain, spec)
     _add(domain, "clock", **_clock(spec.clock_offset_s))
@@ -125,8 +131,10 @@ def domain_xml(spec: DomainSpec) -> str:
 
 def _add_boot(domain: ET.Element, spec: DomainSpec) -> None:
     boot = _add(domain, "os")
-    _add(boot, "type", "hvm", arch=spec.machine.qemu_arch, machine=spec.machine.machine_type)
+    _add(boot, "type", "hvm", arch=spec.machine.libvirt_arch, machine=spec.machine.machine_type)
     if spec.kernel:
+        if spec.kernel.firmware:
+            _add(boot, "loader", str(spec.kernel.firmware), type="rom", readonly="yes")
         _add(boot, "kernel", str(spec.kernel.kernel))
         _add(boot, "initrd", str(spec.kernel.initrd))
         _add(boot, "cmdline", spec.kernel.cmdline)
@@ -135,6 +143,8 @@ def _add_boot(domain: ET.Element, spec: DomainSpec) -> None:
 
 
 def _add_cpu(domain: ET.Element, spec: DomainSpec) -> None:
+    if spec.machine.cpu_by_argument:
+        return
     model = spec.hypervisor.cpu or spec.machine.cpu
     modes = {"max": "maximum", "host-passthrough": "host-passthrough"}
     if model in modes:
@@ -150,6 +160,7 @@ def _clock(offset_s: int) -> dict[str, str]:
 def _add_devices(domain: ET.Element, spec: DomainSpec) -> None:
     devices = _add(domain, "devices")
     _add(devices, "emulator", f"/usr/bin/qemu-system-{spec.machine.qemu_arch}")
+    slots = iter(spec.machine.slots)
     for number, disk in enumerate(spec.disks):
         element = _add(devices, "disk", type="file", device="disk")
         # The disk dies with the guest, so nothing needs to reach the platter. `stop`: a full host halts
@@ -162,13 +173,22 @@ def _add_devices(domain: ET.Element, spec: DomainSpec) -> None:
             _add(element, "readonly")
         elif spec.limits.disk_bytes_per_s:
             _add(_add(element, "iotune"), "total_bytes_sec", str(spec.limits.disk_bytes_per_s))
-    if spec.machine.transport == "pci":
+        _add_address(element, slots)
+    if _NO_USB[spec.machine.transport]:
         _add(devices, "controller", type="usb", model="none")
     console = _add(devices, "console", type="file")
     _add(console, "source", path=str(spec.console))
     _add(console, "target", type=_CONSOLES[spec.machine.transport])
-    _add(_add(devices, "rng", model="virtio"), "backend", "/dev/urandom", model="random")
+    random = _add(devices, "rng", model="virtio")
+    _add(random, "backend", "/dev/urandom", model="random")
+    _add_address(random, slots)
     _add(devices, "memballoon", model="none")
+
+
+def _add_address(device: ET.Element, slots: Iterator[int]) -> None:
+    """Put a device into the next slot, where it matters which."""
+    if slot := next(slots, None):
+        _add(device, "address", type="pci", domain="0x0000", bus="0x00", slot=f"{slot:#04x}", function="0x0")
 
 
 def _add_forgotten(domain: ET.Element) -> None:
@@ -180,10 +200,15 @@ def _add_forgotten(domain: ET.Element) -> None:
 
 def _arguments(spec: DomainSpec) -> Iterator[str]:
     """What libvirt has no words for, as arguments of QEMU."""
+    if spec.machine.cpu_by_argument:
+        yield from ("-cpu", spec.machine.cpu)
+    if spec.kernel and spec.machine.boot_options:
+        yield from ("-machine", spec.machine.boot_options)
     if spec.network:
         # Port 0 lets QEMU choose, and the monitor tells which: nobody can take it in between.
         yield from ("-netdev", f"user,id=farm,hostfwd=tcp:127.0.0.1:0-:22{_NETWORKS[spec.network]}")
-        yield from ("-device", _NETWORK_DEVICES[spec.machine.transport])
+        slot = spec.machine.slots[-1] if spec.machine.slots else _NETWORK_SLOT
+        yield from ("-device", _NETWORK_DEVICES[spec.machine.transport].format(slot=slot))
     if spec.memory:
         yield from ("-object", f"{_memory_backend(spec.memory)},id=farm-memory,size={spec.memory_mib}M")
         yield from ("-machine", "memory-backend=farm-memory")

@@ -1,0 +1,237 @@
+"""What a shell through SSH must do, whoever is at the other end: paramiko's server here, dropbear in a guest."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import paramiko
+import pytest
+
+from farm.errors import ConnectError, DeadlineError, LostError
+from farm.model import GuestSpec, Stream
+from runners.deadline import Deadline
+from runners.guest import wait_for
+from runners.keys import KeyPair, make_key_pair
+from runners.libvirt.backend import qemu
+from runners.seed import Keys
+from runners.ssh import SshShell, connect
+from runners.transport import Transport
+from tests.orders import make_order
+from tests.ssh_server import Server, serving
+
+PEERS = ("aes-gcm", "chacha", pytest.param("dropbear", marks=pytest.mark.guest))
+SERVERS = {"aes-gcm": paramiko.Transport, "chacha": Transport}
+
+
+class Peer(NamedTuple):
+    port: int
+    keys: Keys
+
+
+@pytest.fixture(scope="module", params=PEERS)
+def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
+    keys = Keys(client=make_key_pair(), server=make_key_pair())
+    if request.param in SERVERS:
+        with serving(keys.server, keys.client, SERVERS[request.param]) as server:
+            yield Peer(server.port, keys)
+    else:
+        with guest() as there:
+            yield there
+
+
+@contextmanager
+def guest() -> Iterator[Peer]:
+    order = make_order("true", hypervisor="qemu", guest=GuestSpec(memory=256))
+    made = wait_for(qemu().create(order, soon(240)))
+    try:
+        wait_for(made.boot(soon(120)))
+        wait_for(made.connect(soon())).close()
+        yield Peer(made._port, made._keys)
+    finally:
+        made.destroy()
+
+
+@pytest.fixture
+def shell(peer: Peer) -> Iterator[SshShell]:
+    opened = shell_of(peer)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving(HOST, CLIENT, paramiko.Transport) as server:
+        yield server
+
+
+HOST, CLIENT = make_key_pair(), make_key_pair()
+
+
+def soon(seconds: float = 60) -> Deadline:
+    return Deadline.after(seconds, "do this")
+
+
+def shell_of(peer: Peer) -> SshShell:
+    client, server = peer.keys
+    return wait_for(connect("127.0.0.1", peer.port, client=client, server=server, deadline=soon()))
+
+
+def connected(server: Server, *, client: KeyPair = CLIENT, host: KeyPair = HOST, seconds: float = 60) -> SshShell:
+    return wait_for(connect("127.0.0.1", server.port, client=client, server=host, deadline=soon(seconds)))
+
+
+def run(
+    shell: SshShell, command: str, stdin: bytes | None = None, *, seconds: float = 60
+) -> tuple[int, dict[Stream, bytes]]:
+    """The status of a command, and what it said."""
+    source = None if stdin is None else io.BytesIO(stdin)
+    work = shell.execute(command, deadline=soon(seconds), stdin=source)
+    said = {Stream.STDOUT: b"", Stream.STDERR: b""}
+    while True:
+        try:
+            chunk = next(work)
+        except StopIteration as end:
+            return end.value, said
+        if chunk.data:
+            said[chunk.stream] += chunk.data
+
+
+def test_output_errors_and_status(shell: SshShell) -> None:
+    status, said = run(shell, "echo to-out; echo to-err >&2; exit 3")
+    assert (status, said) == (3, {Stream.STDOUT: b"to-out\n", Stream.STDERR: b"to-err\n"})
+
+
+def test_each_command_has_a_shell_of_its_own(shell: SshShell) -> None:
+    run(shell, "cd /proc; left=behind; trap 'echo late' EXIT")
+    status, said = run(shell, 'pwd; echo "${left-nothing} ${c-}"')
+    assert status == 0
+    assert not said[Stream.STDOUT].startswith(b"/proc\n")
+    assert b"behind" not in said[Stream.STDOUT]
+    assert b"nothing" in said[Stream.STDOUT]
+
+
+def test_a_command_of_many_lines(shell: SshShell) -> None:
+    status, said = run(shell, "printf '%s|' 'it'\"'\"'s' 'a\\n'\n\nif true\nthen exit 4\nfi\n")
+    assert (status, said[Stream.STDOUT]) == (4, b"it's|a\\n|")
+
+
+def test_a_command_that_is_none(shell: SshShell) -> None:
+    assert run(shell, "if")[0] == 2
+    assert run(shell, "")[0] == 0
+
+
+def test_a_command_reads_what_it_is_given_and_then_the_end(shell: SshShell) -> None:
+    given = b"first\nsecond\0\r\n no newline"
+    assert run(shell, "cat", given)[1][Stream.STDOUT] == given
+    assert run(shell, "cat")[1][Stream.STDOUT] == b""
+
+
+def test_much_in_and_much_out(shell: SshShell) -> None:
+    given = os.urandom(5_000_003)
+    status, said = run(shell, "tee /dev/stderr", given)
+    assert status == 0
+    for stream in (Stream.STDOUT, Stream.STDERR):
+        assert hashlib.sha256(said[stream]).hexdigest() == hashlib.sha256(given).hexdigest()
+
+
+def test_new_keys_in_the_middle(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paramiko.packet.Packetizer, "REKEY_BYTES", 1_000_000)
+    given = os.urandom(3_500_000)
+    shell = shell_of(peer)
+    assert run(shell, "cat", given)[1][Stream.STDOUT] == given
+    assert run(shell, "echo after")[1][Stream.STDOUT] == b"after\n"
+    shell.close()
+
+
+def test_many_commands_one_after_the_other(shell: SshShell) -> None:
+    for number in range(60):
+        assert run(shell, f"echo {number}")[1][Stream.STDOUT] == f"{number}\n".encode()
+
+
+def test_a_command_that_does_not_read_its_input_harms_nobody(shell: SshShell) -> None:
+    given = bytes(3_000_000)
+    for number in range(10):
+        status, said = run(shell, f"echo {number}; exit 7", given)
+        assert (status, said[Stream.STDOUT]) == (7, f"{number}\n".encode())
+
+
+def test_a_deadline_ends_the_waiting_and_not_the_connection(shell: SshShell) -> None:
+    with pytest.raises(DeadlineError, match="cannot do this: not done within"):
+        run(shell, "sleep 60", seconds=1)
+    assert run(shell, "echo still here")[1][Stream.STDOUT] == b"still here\n"
+
+
+def test_a_command_that_was_ended_is_told(shell: SshShell) -> None:
+    assert run(shell, "kill -9 $$")[0] == 137
+    assert run(shell, "echo still here")[1][Stream.STDOUT] == b"still here\n"
+
+
+def test_another_host_key_is_refused(peer: Peer) -> None:
+    with pytest.raises(ConnectError, match="another host key"):
+        shell_of(peer._replace(keys=peer.keys._replace(server=make_key_pair())))
+
+
+def test_another_client_is_refused(peer: Peer) -> None:
+    with pytest.raises(ConnectError, match="does not accept its own client's key"):
+        shell_of(peer._replace(keys=peer.keys._replace(client=make_key_pair())))
+
+
+@pytest.mark.guest
+def test_in_a_guest_the_shell_that_waits_may_be_ended_and_the_connection_too() -> None:
+    with guest() as peer:
+        waiting, other = shell_of(peer), shell_of(peer)
+        find = "cd /tmp; grep -l 'IFS= [r]ead' /proc/[0-9]*/cmdline >shells; cut -d/ -f3 shells | grep -vx $$ >others"
+        assert run(other, f"{find}; wc -l <others; kill -9 $(cat others)")[1][Stream.STDOUT] == b"1\n"
+        assert run(waiting, "echo still here")[1][Stream.STDOUT] == b"still here\n"
+        with pytest.raises(LostError, match="the connection to the guest went away"):
+            run(waiting, "kill -9 $PPID; sleep 60")
+        other.close()
+
+
+def test_a_connection_that_breaks_is_told(server: Server) -> None:
+    shell = connected(server)
+    work = shell.execute("echo on; sleep 60", deadline=soon())
+    while next(work).data != b"on\n":
+        pass
+    server.drop()
+    with pytest.raises(LostError, match="cannot finish the command: the connection to the guest went away"):
+        list(work)
+    with pytest.raises(LostError, match="cannot run a command in the guest: the connection is gone"):
+        run(shell, "echo")
+
+
+def test_what_the_login_says_is_not_what_the_command_says(server: Server) -> None:
+    server.login = "echo Welcome, stranger; "
+    shell = connected(server)
+    assert run(shell, "echo hello")[1][Stream.STDOUT] == b"hello\n"
+    shell.close()
+
+
+def test_a_command_sees_what_the_one_before_did_to_the_login(server: Server, tmp_path: Path) -> None:
+    profile = tmp_path / "profile"
+    profile.touch()
+    server.login = f". {profile}; "
+    shell = connected(server)
+    run(shell, f"echo change=seen >{profile}")
+    assert run(shell, "echo $change")[1][Stream.STDOUT] == b"seen\n"
+    shell.close()
+
+
+def test_a_guest_without_a_shell_is_no_guest(server: Server) -> None:
+    server.login = "echo This account is not available; exit 1; "
+    with pytest.raises(ConnectError, match=r"the guest's shell does not start \(tried for 1 s\)"):
+        connected(server, seconds=1)
+
+
+def test_a_guest_that_does_not_answer_is_asked_until_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(ConnectError, match=r"tried for 1 s"):
+        wait_for(connect("127.0.0.1", port, client=CLIENT, server=HOST, deadline=soon(1)))
