@@ -2,7 +2,7 @@
 
 python := .venv/bin/python
 
-.PHONY: help setup lock lint check test test-unit demo upstream bench schema clean
+.PHONY: help setup lock lint check test test-slow test-unit demo databases upstream bench schema clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,9 @@ setup: ## install system packages (as root or by sudo) and the locked Python pac
 
 demo: setup ## run matrices/demo.yaml on real guests; 0 only if exactly the expected cell fails
 	@$(python) -m tests.demo
+
+databases: setup ## test a client program against PostgreSQL and MariaDB, each in a guest, on two architectures
+	@.venv/bin/farm run matrices/databases.yaml
 
 upstream: setup ## build and test a real upstream release on all architectures
 	@.venv/bin/farm run matrices/upstream.yaml
@@ -24,6 +27,9 @@ check: setup ## static checks: ruff, mypy, import directions, generated files
 
 test: setup ## all tests, with real guests
 	@.venv/bin/pytest
+
+test-slow: setup ## every release of every architecture
+	@.venv/bin/pytest -m slow
 
 test-unit: setup ## the tests that need no guest
 	@.venv/bin/pytest -m "not guest"

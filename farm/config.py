@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from farm.errors import ConfigError
-from farm.model import Model
+from farm.model import Model, parse_size
 
 
 class Settings(Model):
@@ -24,8 +24,14 @@ class Settings(Model):
     mirror: str = ""
     """FARM_MIRROR: the Debian mirror for images; empty: the one of the machine's own apt sources."""
 
+    cache_limit: int = 40 * 1024
+    """FARM_CACHE_LIMIT: MiB that images and snapshots may take together; what was not used for longest goes. 0: any."""
+
     session: str = ""
     """FARM_SESSION: set by a local run for its workers, so that it can wait for what they leave."""
+    cgroups: bool = False
+    """FARM_CGROUPS: set for the workers of guests whose CPU is limited: libvirt may then make control groups, which
+    every guest pays for with some 20 ms."""
 
     @property
     def database(self) -> str:
@@ -51,5 +57,15 @@ def load_settings(environ: dict[str, str] | None = None) -> Settings:
         state=Path(env.get("FARM_STATE") or platformdirs.user_state_path("farm")).absolute(),
         runtime=runtime,
         mirror=env.get("FARM_MIRROR", ""),
+        cache_limit=_size(env, "FARM_CACHE_LIMIT", Settings.model_fields["cache_limit"].default),
         session=env.get("FARM_SESSION", ""),
+        cgroups=bool(env.get("FARM_CGROUPS")),
     )
+
+
+def _size(env: dict[str, str], name: str, default: int) -> int:
+    text = env.get(name, "").strip()
+    try:
+        return int(str(parse_size(text))) if text else default
+    except ValueError as error:
+        raise ConfigError(f"cannot use the setting {name}: {error}", hint="for example FARM_CACHE_LIMIT=40G") from error

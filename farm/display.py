@@ -17,12 +17,14 @@ from farm.model import (
     Ending,
     Event,
     GuestCreated,
+    GuestFacts,
     Held,
     LogChunk,
     Outcome,
     PhaseEnded,
     PhaseStarted,
     Plan,
+    Start,
     Stream,
     TestsFound,
     TestStatus,
@@ -38,6 +40,12 @@ STYLES = {
     Verdict.CANCELLED: "yellow",
 }
 _NOTE_CHARS = 100
+
+
+def guest_words(facts: GuestFacts) -> str:
+    """`kvm`, `qemu (emulated, restored)`."""
+    how = [word for word, so in (("emulated", facts.emulated), ("restored", facts.start is Start.RESTORED)) if so]
+    return f"{facts.hypervisor} ({', '.join(how)})" if how else facts.hypervisor
 
 
 @dataclass
@@ -88,7 +96,7 @@ class Display:
             case PhaseEnded():
                 self._say(key.cell, f"{event.phase.value} {event.duration_s:.1f} s")
             case GuestCreated():
-                row.hypervisor = event.facts.hypervisor + (" (emulated)" if event.facts.emulated else "")
+                row.hypervisor = guest_words(event.facts)
             case TestsFound():
                 row.tests += len(event.tests)
                 row.failed += sum(test.status in (TestStatus.FAILED, TestStatus.ERROR) for test in event.tests)

@@ -14,7 +14,7 @@ import os
 import secrets
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # Ray reads this when it is loaded. A cluster of its own has tokens anyway; without this, a program that joins
 # one would not send any. `RAY_AUTH_MODE=disabled` in the environment wins.
@@ -24,12 +24,18 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, TaskCancelledError
 
 from farm.errors import AttemptCancelledError, AttemptLostError, ConfigError, HostError
+from farm.estimate import capacity
 from farm.model import AttemptKey, Event, GuestSpec, Host, Offer, Order
+from farm.slowness import from_label, to_label
 
 MEMORY = "guest_memory_mib"
 """The Ray resource that stands for the memory of guests."""
 LABEL = "farm-offer"
 """The prefix of the labels that say what a host can run: `farm-offer.qemu.riscv64=emulated`."""
+SLOWNESS = "farm-slowness"
+"""The prefix of the labels that say how slow guests are there: `farm-slowness.qemu.riscv64=14.20_20.10_9.80`."""
+CPU_LIMIT = "farm-cpu-limit"
+"""The label of a host that can limit the CPU of a guest: `farm-cpu-limit=yes`."""
 
 _OBJECT_STORE_BYTES = 256 * 1024 * 1024
 _UNREAD_EVENTS = 64
@@ -66,10 +72,7 @@ class RayExecutor:
 
     def capacity(self, guest: GuestSpec) -> int:
         """How many guests of this size run at a time on all hosts together; at least 1."""
-        return max(
-            1,
-            sum(min(host.vcpus // guest.vcpus, host.memory_mib // guest.memory_mib) for host in self.hosts()),
-        )
+        return capacity(self.hosts(), guest)
 
     def offer_source(self, digest: str, archive: Path) -> None:
         """Put a source where every worker can have it."""
@@ -131,7 +134,13 @@ class RayExecutor:
 
 def labels_of(host: Host) -> dict[str, str]:
     """The labels with which a host's node joins the cluster."""
-    return {f"{LABEL}.{offer.hypervisor}.{offer.arch}": _how(offer) for offer in host.offers if not offer.problem}
+    offers = {f"{LABEL}.{offer.hypervisor}.{offer.arch}": _how(offer) for offer in host.offers if not offer.problem}
+    measured = {
+        f"{SLOWNESS}.{offer.hypervisor}.{offer.arch}": to_label(offer.slowness)
+        for offer in host.offers
+        if offer.slowness and not offer.problem
+    }
+    return offers | measured | ({} if host.cpu_limit_problem else {CPU_LIMIT: "yes"})
 
 
 def _how(offer: Offer) -> str:
@@ -146,6 +155,7 @@ def _host_of(node: dict[str, Any]) -> Host:
             arch=key.split(".")[2],
             emulated=value != "native",
             scripted=value == "scripted",
+            slowness=from_label(labels.get(f"{SLOWNESS}{key.removeprefix(LABEL)}", "")),
         )
         for key, value in labels.items()
         if key.startswith(f"{LABEL}.")
@@ -156,19 +166,41 @@ def _host_of(node: dict[str, Any]) -> Host:
         vcpus=int(resources.get("CPU", 0)),
         memory_mib=int(resources.get(MEMORY, 0)),
         offers=tuple(sorted(offers, key=lambda offer: offer.emulated)),
+        cpu_limit_problem="" if labels.get(CPU_LIMIT) == "yes" else "its node does not say that it can",
     )
 
 
 def _task(order: Order) -> Any:
+    limits = _LIMITED if order.guest.cpu_percent else _FREE
     return ray.remote(_run_order).options(
         name=str(order.key),
         num_cpus=order.guest.vcpus,
         resources={MEMORY: order.guest.memory_mib},
-        label_selector={f"{LABEL}.{order.hypervisor}.{order.arch}": "in(native,emulated,scripted)"},
+        label_selector=dict.fromkeys(_offers(order), "in(native,emulated,scripted)") | limits.labels,
+        runtime_env=limits.runtime_env,
         num_returns="streaming",
         max_retries=0,
         _generator_backpressure_num_objects=_UNREAD_EVENTS,
     )
+
+
+class _Needs(NamedTuple):
+    """What a task needs besides a place for its guest."""
+
+    labels: dict[str, str]
+    runtime_env: dict[str, Any] | None
+
+
+_FREE = _Needs({}, None)
+_LIMITED = _Needs({CPU_LIMIT: "yes"}, {"env_vars": {"FARM_CGROUPS": "1"}})
+"""Of a guest whose CPU is limited: a worker that makes no others, for all of them would pay (`Settings.cgroups`)."""
+
+
+def _offers(order: Order) -> Iterator[str]:
+    """The labels that the host of an order has to have: for its guest, and for the one that builds for it."""
+    yield f"{LABEL}.{order.hypervisor}.{order.arch}"
+    if order.builder:
+        yield f"{LABEL}.{order.builder.hypervisor}.{order.builder.image.arch}"
 
 
 def _run_order(order: Order, source: bytes) -> Iterator[Event]:

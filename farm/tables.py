@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from farm.display import STYLES
+from farm.display import STYLES, guest_words
+from farm.estimate import Forecast
 from farm.model import (
     CellRecord,
     Host,
+    Offer,
     Placement,
     Plan,
     RunRecord,
@@ -22,20 +23,33 @@ from farm.model import (
     Verdict,
 )
 from farm.report.document import rerun_command as rerun
+from farm.report.words import duration
+from farm.slowness import slowness_text
 from farm.text import clean
 
-_WHOLE = ("cell", "run", "image", "verdict", "hypervisor")
+_WHOLE = ("cell", "run", "verdict", "hypervisor")
 """Columns whose words are for copying, or too short to be broken."""
 
 
 def plan_table(plan: Plan) -> Table:
     """Cells in the order in which they start, then what was excluded."""
-    table = _table("cell", "hypervisor", "host")
+    table = _table("cell", "hypervisor", "host", "expected")
     for placement in plan.placements:
-        table.add_row(placement.cell.id, *_placement_columns(placement))
+        table.add_row(placement.cell.id, *_placement_columns(placement), duration(placement.expected_s))
     for excluded in plan.excluded:
         table.add_row(Text(excluded.id, style="dim"), Text("excluded", style="dim"), Text(excluded.reason, style="dim"))
     return table
+
+
+def forecast_sentence(expected: Forecast, slots: int) -> str:
+    """`expected: 3 min 05 s with 2 cells at a time (5 min 20 s of work), and 1 cell of which nothing is known`."""
+    known = (
+        f"{duration(expected.wall_s)} with {_cells(slots)} at a time ({duration(expected.work_s)} of work)"
+        if expected.known
+        else ""
+    )
+    unknown = f"{_cells(expected.unknown)} of which nothing is known" if expected.unknown else ""
+    return f"expected: {', and '.join(filter(None, (known, unknown))) or 'nothing to run'}"
 
 
 def run_headline(run: RunRecord) -> str:
@@ -87,22 +101,27 @@ def hosts_table(hosts: Iterable[Host]) -> Table:
             works = "works" if host.probed else "there, not tried"
             state = Text(offer.problem or works, style="yellow" if offer.problem else "green" if host.probed else "")
             version = f"{offer.hypervisor} {offer.version}".strip()
-            table.add_row(host.name, room, version, offer.arch, "emulated" if offer.emulated else "native", state)
+            table.add_row(host.name, room, version, offer.arch, _how(offer), state)
+        if host.cpu_limit_problem:
+            table.caption = f"{host.name} cannot limit the CPU of guests: {host.cpu_limit_problem}"
     return table
 
 
-def images_table(images: Iterable[tuple[str, str, int, datetime]]) -> Table:
-    """A line for each image: its name, digest, number of packages, and when it was built."""
-    table = _table("image", "digest", "packages", "built")
-    for name, digest, packages, built in images:
-        table.add_row(name, digest[:12], str(packages), f"{built:%Y-%m-%d %H:%M:%S} UTC")
-    return table
+def _how(offer: Offer) -> str:
+    how = "emulated" if offer.emulated else "native"
+    return f"{how}, {slowness_text(offer.slowness)}" if offer.emulated and offer.slowness else how
+
+
+def _cells(count: int) -> str:
+    return "1 cell" if count == 1 else f"{count} cells"
 
 
 def _placement_columns(placement: Placement) -> tuple[str | Text, str | Text]:
     if placement.problem:
         return Text("none", style="bold red"), Text(placement.problem, style="red")
     how = f"{placement.hypervisor} (emulated)" if placement.emulated else placement.hypervisor
+    if builder := placement.builder:
+        how += f", built on {builder.arch} by {builder.hypervisor}"
     return how, ", ".join(placement.hosts)
 
 
@@ -111,7 +130,7 @@ def _result_columns(cell: CellRecord) -> Iterable[str | Text]:
     verdict = outcome.verdict if outcome else None
     yield Text(verdict or State.RUNNING.value, style=STYLES[verdict] if verdict else "")
     facts = last.facts if last else None
-    yield f"{facts.hypervisor}{' (emulated)' if facts.emulated else ''}" if facts else ""
+    yield guest_words(facts) if facts else ""
     tests = last.tests if last else ()
     yield f"{sum(test.status is TestStatus.PASSED for test in tests)}/{len(tests)}" if tests else ""
     yield f"{sum(phase.duration_s or 0 for phase in last.phases):.0f} s" if last else ""

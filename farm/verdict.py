@@ -355,7 +355,7 @@ def _words(failure: Failure | None, seen: Symptoms, evidence: Evidence) -> dict[
     message = failure.message if failure else ""
     status = failure.exit_status if failure else None
     return {
-        "phase": seen.phase,
+        "phase": failure.place if failure else seen.phase,
         "ending": seen.ending,
         "error": (failure.error if failure else "") or "no error",
         "message": message or _DEFAULT_MESSAGES.get(seen.ending, "no reason was given"),

@@ -11,8 +11,8 @@ from farm.errors import MatrixError, Problem
 from farm.matrix.combine import Combination, Expanded, Index, Item, expand
 from farm.matrix.near import did_you_mean
 from farm.matrix.tree import Path
-from farm.model import STANDARD_AXES, Cell, Excluded, Expansion, Matrix, Scalar, scalar_text
-from farm.model.matrix import listed
+from farm.model import NO_LAYER, STANDARD_AXES, Cell, Excluded, Expansion, Matrix, Scalar, scalar_text
+from farm.model.matrix import layer_names, listed
 
 MAX_CELLS = 1000
 """Each cell is a guest: with one a minute these take 17 hours. More is a mistake in the axes."""
@@ -43,18 +43,19 @@ def expansion(matrix: Matrix, at: At = _NOWHERE) -> Expansion:
     _refuse(_too_many(matrix, at))
     expanded = expand(matrix.axes, matrix.exclude, matrix.include)
     ids = [cell_id(c.values, matrix.axes if c.include is None else c.values) for c in expanded.combinations]
-    _refuse([*_unknown_names(matrix, at), *_wrong_cells(matrix, expanded, ids, at)])
+    _refuse([*_unknown_names(matrix, at), *_wrong_layers(matrix, at), *_wrong_cells(matrix, expanded, ids, at)])
     may_fail = _may_fail(matrix, expanded.combinations)
+    cells = tuple(
+        Cell(id=name, values=combination.values, may_fail=number in may_fail)
+        for number, (name, combination) in enumerate(zip(ids, expanded.combinations, strict=True))
+    )
     return Expansion(
-        cells=tuple(
-            Cell(id=name, values=combination.values, may_fail=number in may_fail)
-            for number, (name, combination) in enumerate(zip(ids, expanded.combinations, strict=True))
-        ),
+        cells=cells,
         excluded=tuple(
             Excluded(id=cell_id(gone.values, matrix.axes), reason=_entry("exclude", gone.exclude, matrix.exclude))
             for gone in expanded.dropped
         ),
-        warnings=tuple(map(str, _warnings(matrix, expanded, at))),
+        warnings=tuple(map(str, _warnings(matrix, expanded, cells, at))),
     )
 
 
@@ -108,6 +109,34 @@ def _unknown_names(matrix: Matrix, at: At) -> Iterator[Problem]:
                 yield at((key, index, name), f"unknown axis {name!r}{did_you_mean(name, known)}", key=True)
 
 
+def _wrong_layers(matrix: Matrix, at: At) -> Iterator[Problem]:
+    """Values of `with` that are not the names of layers; an exclude with such a value matches nothing, and warns."""
+    for place, value in _values_of("with", matrix):
+        names = layer_names(str(value))
+        for name in dict.fromkeys(names):
+            if name not in matrix.layers:
+                yield at(place, _no_layer(name, matrix))
+            elif names.count(name) > 1:
+                yield at(place, f"{value!r} names the layer {name!r} twice")
+
+
+def _values_of(axis: str, matrix: Matrix) -> Iterator[tuple[Path, Scalar]]:
+    """Every value that the axes and the includes give an axis, with its place."""
+    for index, value in enumerate(matrix.axes.get(axis, ())):
+        yield ("axes", axis, index), value
+    for number, item in enumerate(matrix.include):
+        added = item.get(axis, ())
+        for index, value in enumerate(listed(added)):
+            yield ("include", number, axis, *((index,) if isinstance(added, tuple) else ())), value
+
+
+def _no_layer(name: str, matrix: Matrix) -> str:
+    if name == NO_LAYER:
+        return f"{NO_LAYER!r} stands for no layer, and cannot be joined with others"
+    near = did_you_mean(name, [*matrix.layers, NO_LAYER])
+    return f"unknown layer {name!r}{near or '; it has to be described in layers'}"
+
+
 def _wrong_cells(matrix: Matrix, expanded: Expanded, ids: list[str], at: At) -> Iterator[Problem]:
     if len(ids) > MAX_CELLS:
         yield at(("axes",), f"there are {len(ids)} cells; a run has at most {MAX_CELLS}", key=True)
@@ -155,7 +184,10 @@ def _may_fail(matrix: Matrix, combinations: tuple[Combination, ...]) -> frozense
     return frozenset().union(*map(index.find, allowed))
 
 
-def _warnings(matrix: Matrix, expanded: Expanded, at: At) -> Iterator[Problem]:
+def _warnings(matrix: Matrix, expanded: Expanded, cells: Iterable[Cell], at: At) -> Iterator[Problem]:
+    used = {name for cell in cells for name in cell.layers}
+    for name in [name for name in matrix.layers if name not in used]:
+        yield at(("layers", name), f"no cell uses the layer {name!r}", key=True)
     for index, axis, value in expanded.idle:
         text = scalar_text(value)
         near = did_you_mean(text, map(scalar_text, matrix.axes[axis]))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import codecs
 import functools
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from farm.matrix import words
 from farm.matrix.tree import MAX_BYTES, Path, Tree, parse
 from farm.model import Matrix
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _AS_WRITTEN = frozenset({"axes", "exclude", "include", "env", "continue-on-error"})
 
 
@@ -40,7 +42,8 @@ def load(path: FilePath) -> Document:
             f"cannot read the matrix {path}: {(error.strerror or str(error)).lower()}",
             hint="name a matrix file, for example matrices/demo.yaml",
         ) from error
-    return loads(_decode(data, str(path)), file=str(path))
+    document = loads(_decode(data, str(path)), file=str(path))
+    return replace(document, matrix=_located(document.matrix, path.absolute().parent))
 
 
 def loads(text: str, *, file: str) -> Document:
@@ -54,6 +57,15 @@ def loads(text: str, *, file: str) -> Document:
     if found := [*tree.problems, *_rewritten(tree)]:
         raise _matrix_error(found)
     return Document(matrix, tree)
+
+
+def _located(matrix: Matrix, base: FilePath) -> Matrix:
+    """The matrix with absolute paths of its images: it is read here, and they are where a worker is."""
+    images = {
+        name: image.model_copy(update={"cloud": image.cloud if _URL.match(image.cloud) else str(base / image.cloud)})
+        for name, image in matrix.images.items()
+    }
+    return matrix.model_copy(update={"images": images})
 
 
 def _decode(data: bytes, file: str) -> str:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic_core import ErrorDetails
 
 from farm.errors import Problem
 from farm.matrix.near import did_you_mean
 from farm.matrix.tree import Path, Tree
-from farm.model import Matrix, Model
-from farm.model.matrix import NAME, NOT_BLANK, PACKAGE, SOURCES, VARIABLE
+from farm.model import Build, Matrix, Model
+from farm.model.matrix import GUEST_PATH, LOCATION, NAME, NOT_BLANK, PACKAGE, SOURCES, VARIABLE
 
 _PATTERNS = {
     NAME: "a name: a letter, then letters, digits, '_', '.' or '-', 63 at most",
     VARIABLE: "the name of an environment variable: letters, digits and '_', no digit first",
     PACKAGE: "the name of a Debian package: small letters, digits, '+', '.' or '-'",
     NOT_BLANK: "a script: there is nothing in it",
+    GUEST_PATH: "the absolute path of a file in the guest",
+    LOCATION: "a path or a URL",
     "^[0-9a-f]{64}$": "a SHA-256: 64 hexadecimal digits in small letters",
 }
 
@@ -138,7 +140,8 @@ _BY_TYPE: dict[str, Callable[[ErrorDetails, Tree], Iterator[Problem]]] = {
 
 def known_keys(level: Path) -> list[str]:
     """The keys that may be written at a location of pydantic's: `()`, `("guest",)`, `("source", "GitSource")`."""
-    return keys_of(_LEVELS[level])
+    # Parts that the file itself names (`layers`) have all the same keys.
+    return keys_of(_LEVELS[level] if level in _LEVELS else _LEVELS[level[:1]])
 
 
 def keys_of(model: type[Model]) -> list[str]:
@@ -149,8 +152,10 @@ def keys_of(model: type[Model]) -> list[str]:
 def _parts() -> dict[Path, type[Model]]:
     parts: dict[Path, type[Model]] = {(): Matrix}
     for name, field in Matrix.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Model):
-            parts[(field.alias or name,)] = field.annotation
+        kind = get_args(field.annotation)[-1] if get_origin(field.annotation) is dict else field.annotation
+        if isinstance(kind, type) and issubclass(kind, Model):
+            parts[(field.alias or name,)] = kind
+    parts["build", "mapping"] = Build
     return parts | {("source", kind.__name__): kind for kind in SOURCES.values()}
 
 

@@ -4,6 +4,7 @@ from farm.model.attempt import (
     ArtifactFound,
     AttemptEnded,
     AttemptKey,
+    Builder,
     Event,
     Evidence,
     Failure,
@@ -24,9 +25,13 @@ from farm.model.attempt import (
 from farm.model.base import Model, Scalar, parse_duration, parse_size, scalar_text
 from farm.model.image import CloudSpec, ImageSpec, LayerSpec
 from farm.model.matrix import (
+    LAYER_SEPARATOR,
+    NO_LAYER,
     STANDARD_AXES,
+    Build,
     Collect,
     GuestSpec,
+    Layer,
     Match,
     Matrix,
     Retries,
@@ -63,6 +68,8 @@ from farm.model.source import (
 from farm.model.words import SCRIPTS, Blame, Ending, Phase, Start, State, Stream, TestStatus, Verdict
 
 __all__ = [
+    "LAYER_SEPARATOR",
+    "NO_LAYER",
     "SCRIPTS",
     "STANDARD_AXES",
     "ArtifactFound",
@@ -71,6 +78,8 @@ __all__ = [
     "AttemptKey",
     "AttemptRecord",
     "Blame",
+    "Build",
+    "Builder",
     "Cell",
     "CellRecord",
     "CloudSpec",
@@ -91,6 +100,7 @@ __all__ = [
     "Held",
     "Host",
     "ImageSpec",
+    "Layer",
     "LayerSpec",
     "LogChunk",
     "Match",

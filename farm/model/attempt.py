@@ -24,6 +24,13 @@ class AttemptKey(Model):
         return f"{self.run}/{self.cell}#{self.number}"
 
 
+class Builder(Model):
+    """The guest that builds for another one: as large as that, and gone before that is made."""
+
+    image: ImageSpec
+    hypervisor: str
+
+
 class Order(Model):
     """All that a worker needs to know for one attempt. The source travels beside it."""
 
@@ -34,6 +41,10 @@ class Order(Model):
     env: dict[str, str]
     scripts: dict[Phase, str]
     """The scripts of prepare, build and test; a phase that has none is left out."""
+    builder: Builder | None = None
+    """Where `build` runs; None: in the guest itself."""
+    build_env: dict[str, str] = Field(default_factory=dict)
+    """Of `build` alone, where `env` does not say otherwise."""
     collect: Collect
     timeouts: Timeouts
     source_digest: str
@@ -98,6 +109,8 @@ class GuestFacts(Model):
     """How it was restored (`shared`, `mapped`), or why it was not."""
     slowness: Slowness | None = None
     """Of this architecture with this hypervisor on this host, where it has been measured."""
+    builder: GuestFacts | None = None
+    """The guest that built for this one, where there was one."""
 
 
 class Usage(Model):
@@ -152,6 +165,8 @@ class Heartbeat(_Event):
     """The worker lives."""
 
     kind: Literal["heartbeat"] = "heartbeat"
+    usage: Usage | None = None
+    """So far; None: it has not been looked at again."""
 
 
 class GuestCreated(_Event):
@@ -191,6 +206,8 @@ class Failure(Model):
     """What went wrong in a phase, as evidence for the verdict."""
 
     phase: Phase
+    builder: bool = False
+    """In the guest that builds for another one: all its phases lie within the attempt's `build`."""
     ending: Ending
     error: str = ""
     """The name of the class in `farm.errors` that says what happened; empty: a script's exit status."""
@@ -200,6 +217,11 @@ class Failure(Model):
     """The rule of `runners.console` that matched; empty: the console shows no crash."""
     lines: tuple[str, ...] = ()
     """The lines (console, log, exception) that this rests on."""
+
+    @property
+    def place(self) -> str:
+        """`boot`; in the guest that builds for another one `boot of the builder`."""
+        return f"{self.phase} of the builder" if self.builder and self.phase is not Phase.BUILD else self.phase.value
 
 
 class Evidence(Model):

@@ -8,6 +8,23 @@ from pydantic import AfterValidator, Field
 
 from farm.model.base import Model
 
+_TAKEN = {
+    **dict.fromkeys(("dev", "proc", "sys"), "is the kernel's"),
+    **dict.fromkeys(("run", "tmp"), "is in memory, and empty when a guest starts"),
+    "work": "is the folder of the source",
+}
+"""Folders of a guest that nothing can be put into beforehand, and why."""
+
+
+def path_problem(path: str) -> str:
+    """Why a file of an image cannot have this path; empty: it can."""
+    first, *rest = path.removeprefix("/").split("/")
+    if not path.startswith("/"):
+        return "it is not absolute"
+    if {"", ".", ".."} & {first, *rest}:
+        return "it has an empty part, '.' or '..' in it"
+    return f"/{first} {_TAKEN[first]}" if first in _TAKEN else ""
+
 
 class LayerSpec(Model):
     """Something on top of an image; in the order packages, files, script."""

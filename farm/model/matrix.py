@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import (
@@ -22,11 +23,21 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from farm.model.base import Model, Scalar, parse_duration, parse_size, scalar_text
+from farm.model.base import Model, Scalar, parse_duration, parse_rate, parse_share, parse_size, scalar_text
+from farm.model.image import path_problem
 from farm.model.source import FolderSource, Source
 
-STANDARD_AXES = ("image", "arch", "hypervisor")
+STANDARD_AXES = ("image", "arch", "hypervisor", "with")
 """The axes the farm itself reads; every other one is the user's own."""
+
+NO_LAYER = "none"
+"""The value of the axis `with` for an image with nothing on top; so is a cell without that axis."""
+
+LAYER_SEPARATOR = "+"
+"""Between the names of layers in a value of the axis `with`."""
+
+LONGEST_PATH = 1024
+"""Characters of a path in a guest; the kernel takes four times as many bytes."""
 
 LONGEST_VALUE = 128
 """Characters of an axis value: `name=value` becomes the name of a folder, which has 255 bytes at most."""
@@ -47,6 +58,11 @@ def value_key(value: Scalar) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return scalar_text(value).casefold()
+
+
+def layer_names(value: str) -> tuple[str, ...]:
+    """The layers that a value of the axis `with` names, in their order: `postgresql+gcc-12`; none for `none`."""
+    return () if value == NO_LAYER else tuple(value.split(LAYER_SEPARATOR))
 
 
 def listed(value: Scalar | tuple[Scalar, ...]) -> tuple[Scalar, ...]:
@@ -75,8 +91,12 @@ NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 PACKAGE = r"^[a-z0-9][a-z0-9+.:-]+$"
 NOT_BLANK = r"\S"
+GUEST_PATH = r"^/[^\x00-\x1f\x7f]*[^/\x00-\x1f\x7f]$"
 DURATION = r"^\s*\d+(\.\d+)?\s*(ms|s|m|h|d)?\s*$"
 SIZE = r"^\s*\d+\s*([MmGgTt]([Ii]?[Bb])?)?\s*$"
+RATE = r"^\s*\d+\s*[KkMmGg]([Ii]?[Bb])?(/[Ss])?\s*$"
+LOCATION = r"^\S(.*\S)?$"
+SHARE = r"^\s*\d+\s*%\s*$"
 
 RESERVED = {
     r"PATH|HOME|SHELL|USER|PWD|IFS|TMPDIR": "the guest's own shell lives by it",
@@ -102,6 +122,30 @@ def _free_axis(axis: str) -> str:
     if why:
         raise _wrong(Mistake(f"axis {axis!r} would set the variable {variable}, which is reserved: {why}"))
     return axis
+
+
+def _free_layer(name: str) -> str:
+    if name == NO_LAYER:
+        raise _wrong(Mistake(f"no layer can be called {NO_LAYER!r}: as a value of `with` it stands for no layer"))
+    return name
+
+
+def _writable_path(path: str) -> str:
+    if why := path_problem(path):
+        raise _wrong(Mistake(f"{path!r} cannot be a layer's file: {why}"))
+    return path
+
+
+def _no_file_is_a_folder(files: dict[str, str]) -> dict[str, str]:
+    bad = [
+        Mistake(f"{str(folder)!r} would be a file and the folder of {path!r}", (str(folder),), key=True)
+        for path in files
+        for folder in PurePosixPath(path).parents
+        if str(folder) in files
+    ]
+    if bad:
+        raise _wrong(*bad)
+    return files
 
 
 def _scalar(value: object) -> object:
@@ -155,6 +199,18 @@ def _size(value: object) -> object:
     return parse_size(value)
 
 
+def _rate(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _expected("bytes a second such as 512K or 20M")
+    return parse_rate(value)
+
+
+def _share(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _expected("a share of a CPU such as 50% or 150%")
+    return parse_share(value)
+
+
 def _shorthand(key: str, kind: type, schema: object) -> BeforeValidator:
     """Accept a bare value for a model whose main field is `key`."""
     return BeforeValidator(
@@ -187,6 +243,8 @@ def _source_class(value: object) -> str | None:
 
 _LISTED = Discriminator(lambda value: "list" if isinstance(value, list | tuple) else "one")
 
+_SHAPE = Discriminator(lambda value: "mapping" if isinstance(value, dict | Model) else "script")
+
 Name = Annotated[str, Field(pattern=NAME)]
 """Of a matrix or an axis: a letter, then letters, digits, `_`, `.`, `-`."""
 
@@ -217,6 +275,11 @@ Match = Annotated[
 
 Script = Annotated[str, Field(max_length=256 * 1024)]
 """Run by `/bin/sh -e` in the folder of the source, in the guest."""
+
+LayerName = Annotated[Name, AfterValidator(_free_layer)]
+
+GuestPath = Annotated[str, Field(pattern=GUEST_PATH, max_length=LONGEST_PATH), AfterValidator(_writable_path)]
+"""Of a file in the guest."""
 
 Whole = Annotated[int, Field(strict=True)]
 
@@ -257,10 +320,68 @@ class GuestSpec(_Part):
         BeforeValidator(_size, json_schema_input_type=Annotated[int, Field(ge=64, le=4 * 1024 * 1024)] | _SizeText),
     ] = Field(2048, alias="disk")
     """The size of its root disk, the system included: MiB, or for example `2G`."""
+    cpu_percent: (
+        Annotated[
+            Whole,
+            Field(ge=5, le=6400),
+            BeforeValidator(
+                _share,
+                json_schema_input_type=Annotated[int, Field(ge=5, le=6400)] | Annotated[str, Field(pattern=SHARE)],
+            ),
+        ]
+        | None
+    ) = Field(None, alias="cpu")
+    """How much of one CPU of the host all of its processors use together, at most: `50%`, `150%`."""
+    disk_bytes_per_s: (
+        Annotated[
+            Whole,
+            Field(ge=64 * 1024, le=1024**4),
+            BeforeValidator(
+                _rate,
+                json_schema_input_type=Annotated[int, Field(ge=64 * 1024, le=1024**4)]
+                | Annotated[str, Field(pattern=RATE)],
+            ),
+        ]
+        | None
+    ) = Field(None, alias="disk-bandwidth")
+    """How much it reads from its root disk and writes to it in a second, together, at most: bytes, or `20M`."""
     network: Literal["isolated", "open"] = "isolated"
     """`isolated`: SSH in, nothing out. `open`: out through the host, whose own services it can reach."""
     packages: tuple[Annotated[str, Field(pattern=PACKAGE)], ...] = ()
     """Debian packages that the image has to hold."""
+    min_ready: Annotated[Whole, Field(ge=0, le=16)] = Field(0, alias="min-ready")
+    """How many clones of it each worker keeps ready for the next cells; used ones are never reused."""
+
+
+class CloudImage(_Part):
+    """A disk that others have made, with cloud-init in it."""
+
+    cloud: Annotated[str, Field(pattern=LOCATION)]
+    """A path, relative to the matrix file, or an https:, http: or file: URL."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Of the file as it is fetched."""
+
+
+class Layer(_Part):
+    """Something on top of an image: packages and files first, then the script."""
+
+    packages: tuple[Annotated[str, Field(pattern=PACKAGE)], ...] = ()
+    """Debian packages."""
+    files: Annotated[dict[GuestPath, str], AfterValidator(_no_file_is_a_folder)] = Field(default_factory=dict)
+    """Absolute path in the guest -> content."""
+    script: Script = ""
+    """Run once as root, by `/bin/sh -e` in a guest of the image; what it leaves on the disk is kept."""
+
+
+class Build(_Part):
+    """How the program under test is built, where a script alone does not say it."""
+
+    on: Literal["guest", "cross"] = "guest"
+    """`guest`: in the guest that tests it. `cross`: by cross compilers, in a guest that the host runs faster."""
+    script: Annotated[Script, Field(pattern=NOT_BLANK)]
+    """Builds it."""
+    packages: tuple[Annotated[str, Field(pattern=PACKAGE)], ...] = ()
+    """Debian packages for building; `NAME:target` is of the architecture that is built for."""
 
 
 class Collect(_Part):
@@ -273,15 +394,15 @@ class Collect(_Part):
 
 
 class Timeouts(_Part):
-    """The longest each phase may take: seconds, or for example `90s`, `10m`, `2h`."""
+    """The longest each phase may take natively: seconds, or for example `90s`, `10m`, `2h`."""
 
     provision: Duration = 900.0
     """Image, disk and machine are made."""
-    boot: Duration = 180.0
+    boot: Duration = 60.0
     """From power on until the guest's system is up."""
-    connect: Duration = 60.0
+    connect: Duration = 20.0
     """Until a first command has run in the guest."""
-    upload: Duration = 120.0
+    upload: Duration = 60.0
     """The source goes into the guest."""
     prepare: Duration = 600.0
     """The script `prepare`."""
@@ -289,10 +410,12 @@ class Timeouts(_Part):
     """The script `build`."""
     test: Duration = 1800.0
     """The script `test`."""
-    collect: Duration = 120.0
+    collect: Duration = 60.0
     """Results and artifacts come back."""
     teardown: Duration = 30.0
     """The guest is destroyed."""
+    scale: Switch = True
+    """An emulated guest gets more of it, as many times as it was measured to be slower than its host."""
 
 
 class Retries(_Part):
@@ -317,6 +440,10 @@ class Matrix(_Part):
     """A combination that has all the values of one of these is left out."""
     include: tuple[Match, ...] = ()
     """Added to every original combination whose values it would not overwrite; else a new cell."""
+    images: dict[Name, CloudImage] = Field(default_factory=dict)
+    """Images that Debian's archive is not the source of, by the names that the axis `image` has for them."""
+    layers: dict[LayerName, Layer] = Field(default_factory=dict)
+    """What the axis `with` can put on top of an image, by the names it has there."""
     guest: GuestSpec = GuestSpec()
     """The machine that every cell gets."""
     env: Annotated[
@@ -325,9 +452,9 @@ class Matrix(_Part):
     ] = Field(default_factory=dict)
     """Environment variables of all the scripts."""
     prepare: Script = ""
-    """Run before `build`; its failure is the test's."""
-    build: Script = ""
-    """Builds the program under test."""
+    """Run before `build`, but after a cross build, in the guest that tests; its failure is the test's."""
+    build: Annotated[Annotated[Script, Tag("script")] | Annotated[Build, Tag("mapping")], _SHAPE] = ""
+    """Builds the program under test; a bare script does it in the guest."""
     test: Annotated[Script, Field(pattern=NOT_BLANK)]
     """Tests it."""
     collect: Collect = Collect()
@@ -344,6 +471,13 @@ class Matrix(_Part):
         Field(False, alias="continue-on-error")
     )
     """Cells (all, or those that match) that may fail without failing the run."""
+
+    @property
+    def building(self) -> Build | None:
+        """How the program is built, whichever way the file says it; None: nothing is built."""
+        if isinstance(self.build, Build):
+            return self.build
+        return Build(script=self.build) if self.build.strip() else None
 
     @model_validator(mode="after")
     def _one_owner_of_each_variable(self) -> Matrix:

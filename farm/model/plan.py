@@ -5,7 +5,7 @@ from __future__ import annotations
 from farm.model.attempt import Slowness
 from farm.model.base import Model, Scalar
 from farm.model.image import ImageSpec
-from farm.model.matrix import Matrix
+from farm.model.matrix import NO_LAYER, Matrix, layer_names
 from farm.model.source import ResolvedSource
 
 
@@ -33,6 +33,11 @@ class Cell(Model):
     def hypervisor(self) -> str:
         """The hypervisor asked for; `auto` is the fastest true one."""
         return str(self.values.get("hypervisor", "auto"))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers on its image, in their order."""
+        return layer_names(str(self.values.get("with", NO_LAYER)))
 
 
 class Excluded(Model):
@@ -77,6 +82,8 @@ class Host(Model):
     offers: tuple[Offer, ...]
     probed: bool = True
     """False: found by looking only; nothing has been run on it yet."""
+    cpu_limit_problem: str = "it has not been tried"
+    """Why the CPU of a guest cannot be limited there; empty where it can."""
 
 
 class Placement(Model):
@@ -87,9 +94,13 @@ class Placement(Model):
     """What an alias was resolved to when the run was submitted; None: the cell names its image itself."""
     hypervisor: str = ""
     emulated: bool = False
+    builder: Offer | None = None
+    """How the guest runs that builds for this one (`build: {on: cross}`); None: it is built in the guest itself."""
     hosts: tuple[str, ...] = ()
     """Where it fits; empty where nothing fits, and `problem` says why."""
     problem: str = ""
+    expected_s: float | None = None
+    """How long it will take, by what it or cells like it took before; None: nothing is known."""
 
 
 class Plan(Model):

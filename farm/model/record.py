@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from farm.model.attempt import AttemptKey, GuestFacts, Outcome, TestResult
+from farm.model.attempt import AttemptKey, GuestFacts, Outcome, TestResult, Usage
 from farm.model.base import Model
 from farm.model.plan import Placement, Submission
 from farm.model.words import Ending, Phase, State, Verdict
@@ -45,6 +45,7 @@ class AttemptRecord(Model):
     tests: tuple[TestResult, ...] = ()
     artifacts: tuple[ArtifactRecord, ...] = ()
     cpu_s: float = 0.0
+    usage: Usage | None = None
 
 
 class CellRecord(Model):

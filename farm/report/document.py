@@ -9,7 +9,20 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 
-from farm.model import AttemptRecord, CellRecord, Ending, RunRecord, State, TestResult, TestStatus, Verdict
+from farm.model import (
+    SCRIPTS,
+    AttemptRecord,
+    CellRecord,
+    Ending,
+    GuestFacts,
+    Phase,
+    PhaseRecord,
+    RunRecord,
+    State,
+    TestResult,
+    TestStatus,
+    Verdict,
+)
 from farm.report.parts import (
     SCHEMA,
     ArtifactPart,
@@ -19,12 +32,15 @@ from farm.report.parts import (
     Document,
     ExcludedPart,
     GuestPart,
+    LimitsPart,
     OutcomePart,
     PhasePart,
+    PinPart,
     RunPart,
     SourcePart,
     TestCounts,
     TestPart,
+    UsagePart,
 )
 from farm.text import clean_line
 from farm.verdict import exit_code
@@ -98,6 +114,7 @@ def _cell(run: RunRecord, record: CellRecord) -> CellPart:
     cell, placement, last = record.placement.cell, record.placement, record.last
     facts = last.facts if last else None
     phases = last.phases if last else ()
+    limits = LimitsPart.model_validate(run.submission.plan.matrix.guest)
     return CellPart(
         id=cell.id,
         values=cell.values,
@@ -109,13 +126,14 @@ def _cell(run: RunRecord, record: CellRecord) -> CellPart:
         emulated=facts.emulated if facts else placement.emulated,
         host=facts.host if facts else "",
         image_digest=facts.image_digest if facts else "",
+        pinned=PinPart.model_validate(placement.pinned) if placement.pinned else None,
         tests=_count_tests(_tests(record)),
         rerun=clean_line(rerun_command(run.submission.matrix_file or "MATRIX", cell.id), limit=8_000),
-        attempts=tuple(_attempt(attempt) for attempt in record.attempts),
+        attempts=tuple(_attempt(attempt, limits) for attempt in record.attempts),
     )
 
 
-def _attempt(record: AttemptRecord) -> AttemptPart:
+def _attempt(record: AttemptRecord, limits: LimitsPart) -> AttemptPart:
     return AttemptPart(
         number=record.key.number,
         state=record.state,
@@ -124,11 +142,27 @@ def _attempt(record: AttemptRecord) -> AttemptPart:
         duration_s=_between(record.created, record.finished),
         outcome=OutcomePart.model_validate(record.outcome) if record.outcome else None,
         guest=GuestPart.model_validate(record.facts) if record.facts else None,
-        phases=tuple(PhasePart.model_validate(phase) for phase in record.phases),
+        phases=tuple(_phase(phase, record.facts, limits) for phase in record.phases),
         tests=tuple(TestPart.model_validate(test) for test in record.tests),
         artifacts=tuple(ArtifactPart.model_validate(artifact) for artifact in record.artifacts),
         cpu_s=record.cpu_s,
+        limits=limits,
+        usage=UsagePart.model_validate(record.usage) if record.usage else None,
     )
+
+
+def _phase(record: PhaseRecord, facts: GuestFacts | None, limits: LimitsPart) -> PhasePart:
+    limited = limits.cpu_percent is not None or limits.disk_bytes_per_s is not None
+    estimate = None if limited or facts is None else _native_estimate(record, facts)
+    return PhasePart.model_validate({**record.model_dump(), "native_estimate_s": estimate})
+
+
+def _native_estimate(record: PhaseRecord, facts: GuestFacts) -> float | None:
+    """Only where a phase is nothing but a script: it is as much slower there as its guest is."""
+    if record.phase not in SCRIPTS or record.duration_s is None or facts.slowness is None:
+        return None
+    with_a_builder_s_start = record.phase is Phase.BUILD and facts.builder is not None
+    return None if with_a_builder_s_start else record.duration_s / facts.slowness.factor
 
 
 def _tests(cell: CellRecord) -> tuple[TestResult, ...]:

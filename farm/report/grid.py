@@ -9,6 +9,8 @@ from farm.report.parts import CellPart
 
 _MOST_COLUMNS = 8
 _NOTHING = "–"
+_MACHINE = tuple(axis for axis in STANDARD_AXES if axis != "with")
+"""What is on top of an image varies like an axis of the user's, and often together with one."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ def mode(cell: CellPart) -> str:
 
 
 def _column_axes(cells: tuple[CellPart, ...], varying: list[str]) -> list[str]:
-    own = [axis for axis in varying if axis not in STANDARD_AXES]
-    machine = [axis for axis in varying if axis in STANDARD_AXES]
+    own = [axis for axis in varying if axis not in _MACHINE]
+    machine = [axis for axis in varying if axis in _MACHINE]
     chosen: list[str] = []
     for axis in own or machine[1:2]:
         if len({_label(cell, [*chosen, axis]) for cell in cells}) <= _MOST_COLUMNS:

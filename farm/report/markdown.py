@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from farm.model import TestStatus
 from farm.report import words
@@ -27,7 +28,8 @@ _LONGEST_BLOCK = 1_500
 
 def render(report: Document) -> str:
     """`summary.md`."""
-    return "\n".join([*_head(report), *_table(grid(report.cells)), *_troubles(report), *_foot(report)]) + "\n"
+    parts = (_head(report), _table(grid(report.cells)), _troubles(report), _used(report), _foot(report))
+    return "\n".join(chain.from_iterable(parts)) + "\n"
 
 
 def _head(report: Document) -> Iterator[str]:
@@ -107,11 +109,47 @@ def _test(test: TestPart) -> Iterator[str]:
         yield fence(text)
 
 
+def _used(report: Document) -> Iterator[str]:
+    """A line for each cell of whose guest it is known."""
+    known = [cell for cell in report.cells if cell.last and cell.last.usage]
+    if not known:
+        return
+    yield f"<details><summary>What the guests used ({len(known)} of {len(report.cells)} cells)</summary>"
+    yield ""
+    yield _line(["cell", "start", "took", "CPU", "memory", "disk", "network"])
+    yield "|" + "---|" * 7
+    yield from ("| " + " | ".join(_use(cell)) + " |" for cell in known[:_MOST_ROWS])
+    yield ""
+    if len(known) > _MOST_ROWS:
+        yield f"… and {len(known) - _MOST_ROWS} more cells, in `index.html`.\n"
+    yield "</details>"
+    yield ""
+
+
+def _use(cell: CellPart) -> Iterator[str]:
+    last = cell.last
+    if last is None or last.usage is None:
+        return
+    yield escape(cell.id)
+    yield last.guest.start.value if last.guest else ""
+    yield words.duration(last.duration_s)
+    yield words.duration(last.usage.cpu_s)
+    yield f"{last.usage.memory_peak_mib} MiB" if last.usage.memory_peak_mib is not None else ""
+    yield words.disk(last.usage)
+    yield words.network(last.usage)
+
+
 def _foot(report: Document) -> Iterator[str]:
     source = report.run.source
     yield "---"
     yield ""
     yield f"Source: {escape(source.kind)} {code(source.description)}, digest {code(source.digest)}."
+    yield from dict.fromkeys(
+        f"\n{code(str(cell.values['image']))} on {escape(cell.pinned.arch)} was {escape(cell.pinned.name)},"
+        f" digest {code(cell.pinned.digest)}."
+        for cell in report.cells
+        if cell.pinned
+    )
     if report.excluded:
         yield f"Excluded: {len(report.excluded)} combinations."
 

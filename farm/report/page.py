@@ -114,9 +114,15 @@ def _shown(report: Document, read_log: ReadLog) -> dict[str, object]:
         "run": report.run,
         "grid": grid(report.cells),
         "anchors": anchors,
+        "used": used(report),
         "groups": (("Did not pass", bad), ("Other cells" if bad else "Cells", others)),
         "limits": most,
     }
+
+
+def used(report: Document) -> tuple[CellPart, ...]:
+    """The cells of whose last attempt it is known what its guest used."""
+    return tuple(cell for cell in report.cells if cell.last and cell.last.usage)
 
 
 def _environment() -> Environment:
@@ -131,6 +137,11 @@ def _environment() -> Environment:
         "duration": words.duration,
         "moment": words.moment,
         "size": words.size,
+        "start": words.start,
+        "slowness": words.slowness,
+        "limits": words.limits,
+        "disk": words.disk,
+        "network": words.network,
         "tests": words.tests,
         "word": words.verdict,
         "mode": mode,

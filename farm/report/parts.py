@@ -21,7 +21,7 @@ from pydantic import (
     StrictInt,
 )
 
-from farm.model import Blame, Ending, Model, Phase, State, TestStatus, Verdict
+from farm.model import Blame, Ending, Model, Phase, Start, State, TestStatus, Verdict
 from farm.text import clean, clean_line
 
 SCHEMA: Final = 1
@@ -126,6 +126,19 @@ class OutcomePart(Part):
     """The lines of a log, the console or an exception that decided."""
 
 
+class SlownessPart(Part):
+    """How many times longer than natively on its host something took in a guest like this one; measured."""
+
+    cpu: float
+    """Computing."""
+    fork: float
+    """Starting programs."""
+    disk: float
+    """Writing files and reading them."""
+    factor: float
+    """What estimates are made with: the larger of the first two, at least 1."""
+
+
 class GuestPart(Part):
     """What the guest of an attempt really was."""
 
@@ -137,8 +150,20 @@ class GuestPart(Part):
     cpu: Line
     image: Line
     image_digest: Line
+    image_kind: Line
+    """`unpacked`, `installed` or `cloud`."""
+    layers: tuple[Line, ...]
+    """What is on top of the image."""
     vcpus: int
     memory_mib: int
+    start: Start
+    """`cold`: it booted. `restored`: it is a copy of one that had booted."""
+    start_note: Line
+    """How it was restored, or why it was not."""
+    slowness: SlownessPart | None
+    """null where it has not been measured."""
+    builder: GuestPart | None
+    """The guest that built for this one, where there was one."""
 
 
 class PhasePart(Part):
@@ -151,6 +176,32 @@ class PhasePart(Part):
     ending: Ending | None
     exit_status: int | None
     detail: Line
+    native_estimate_s: float | None
+    """What it would have taken natively: its duration divided by the slowness of the guest. Only of scripts; null
+    where the slowness is not known, or the guest was limited."""
+
+
+class LimitsPart(Part):
+    """What a guest was allowed to take of its host; null: as much as it could get."""
+
+    cpu_percent: int | None
+    """Of one CPU."""
+    disk_bytes_per_s: int | None
+    disk_mib: int
+
+
+class UsagePart(Part):
+    """What a guest used of its host; null: it could not be found out."""
+
+    cpu_s: float | None
+    """CPU seconds of its hypervisor's process."""
+    memory_peak_mib: int | None
+    """The most that process had in memory at a time, what it shares with other guests included."""
+    disk_read_bytes: int | None
+    disk_written_bytes: int | None
+    network_received_bytes: int | None
+    """By the guest's own word."""
+    network_sent_bytes: int | None
 
 
 class TestPart(Part):
@@ -191,6 +242,19 @@ class AttemptPart(Part):
     artifacts: tuple[ArtifactPart, ...]
     cpu_s: float
     """CPU time of the farm's worker, without the hypervisor's."""
+    limits: LimitsPart
+    usage: UsagePart | None
+    """null where there was no guest, or it was gone before it could be asked."""
+
+
+class PinPart(Part):
+    """The image that an alias was settled to when the run was submitted."""
+
+    name: Line
+    """`debian-13`."""
+    arch: Line
+    digest: Line
+    """Names its content; nothing else was run."""
 
 
 class CellPart(Part):
@@ -209,6 +273,8 @@ class CellPart(Part):
     emulated: bool
     host: Line
     image_digest: Line
+    pinned: PinPart | None
+    """Where the cell names its image by an alias, what that was settled to; else null."""
     tests: TestCounts
     rerun: str
     """The command that runs this cell alone."""

@@ -1,6 +1,6 @@
 """What each event of an attempt changes: its rows, its files, and a line in the append-only table of events.
 
-Logs go to files and heartbeats only move the time an attempt was last heard of; neither is a line.
+Logs go to files, and heartbeats only change what an attempt's guest has used so far; neither is a line.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, insert, update
 
 from farm.model import (
     ArtifactFound,
+    AttemptEnded,
     AttemptKey,
     Event,
     GuestCreated,
@@ -21,6 +22,7 @@ from farm.model import (
     PhaseEnded,
     PhaseStarted,
     TestsFound,
+    Usage,
 )
 from farm.store import tables as t
 from farm.store.files import Files
@@ -30,6 +32,7 @@ def take(db: Connection, files: Files, key: AttemptKey, event: Event) -> None:
     """Store one event of an attempt that is not fenced off. Raises UntrustedError, OSError."""
     match event:
         case Heartbeat():
+            _note_usage(db, key, event.usage)
             return
         case LogChunk():
             files.write_log(key, event)
@@ -46,6 +49,8 @@ def take(db: Connection, files: Files, key: AttemptKey, event: Event) -> None:
         case ArtifactFound():
             artifact = files.write_artifact(key, event).model_dump()
             _put(db, t.artifacts, key, {"path": artifact.pop("path")}, artifact)
+        case AttemptEnded():
+            _note_usage(db, key, event.usage)
         case _:
             pass
     db.execute(
@@ -66,6 +71,12 @@ def is_(table: Table, key: AttemptKey) -> ColumnElement[bool]:
 def text_of(at: datetime) -> str:
     """A time as the tables hold it."""
     return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _note_usage(db: Connection, key: AttemptKey, usage: Usage | None) -> None:
+    if usage:
+        values = {"usage": usage.model_dump(mode="json")}
+        db.execute(update(t.attempts).where(is_(t.attempts, key)).values(values))
 
 
 def _end_phase(db: Connection, key: AttemptKey, event: PhaseEnded) -> None:

@@ -21,6 +21,7 @@ from farm.model import (
     State,
     Submission,
     TestResult,
+    Usage,
     Verdict,
 )
 from farm.store import tables as t
@@ -156,6 +157,7 @@ def _attempts(db: Connection, run_id: str) -> dict[str, list[AttemptRecord]]:
                 tests=tuple(TestResult.model_validate(part) for part in parts["tests"].get(place, ())),
                 artifacts=tuple(ArtifactRecord.model_validate(part) for part in parts["artifacts"].get(place, ())),
                 cpu_s=row["cpu_s"],
+                usage=Usage.model_validate(row["usage"]) if row["usage"] else None,
             )
         )
     return found

@@ -71,6 +71,7 @@ attempts = Table(
     Column("facts", JSON),
     Column("outcome", JSON),
     Column("cpu_s", Float, nullable=False, default=0.0),
+    Column("usage", JSON),
     ForeignKeyConstraint(["run", "cell"], [cells.c.run, cells.c.cell]),
 )
 

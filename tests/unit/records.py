@@ -15,6 +15,7 @@ from farm.model import (
     Excluded,
     FolderSource,
     GuestFacts,
+    GuestSpec,
     Matrix,
     Outcome,
     Phase,
@@ -23,10 +24,13 @@ from farm.model import (
     Plan,
     ResolvedSource,
     RunRecord,
+    Slowness,
+    Start,
     State,
     Submission,
     TestResult,
     TestStatus,
+    Usage,
     Verdict,
 )
 
@@ -127,17 +131,22 @@ def phases(*, start: datetime, bad: Phase | None = None, ending: Ending = Ending
 def facts(arch: str) -> GuestFacts:
     """An emulated guest; amd64 has KVM."""
     machine, cpu = MACHINES[arch]
+    emulated = arch != "amd64"
     return GuestFacts(
         host="builder-1",
         hypervisor="kvm" if arch == "amd64" else "qemu",
         hypervisor_version="10.0.2",
-        emulated=arch != "amd64",
+        emulated=emulated,
         machine=machine,
         cpu=cpu,
         image=f"debian-13/{arch}",
         image_digest=f"sha256:{arch.encode().hex():0<64}",
+        layers=("wire-headers",),
         vcpus=1,
         memory_mib=512,
+        start=Start.RESTORED if emulated else Start.COLD,
+        start_note="shared" if emulated else "the snapshot could not be saved",
+        slowness=Slowness(cpu=8.25, fork=19.0, disk=3.2) if emulated else None,
     )
 
 
@@ -159,6 +168,14 @@ def attempt(cell: Cell, number: int, outcome: Outcome | None, **changes: object)
             ArtifactRecord(path="build/libwire.so.1", bytes=48_128, sha256="b" * 64),
         ),
         "cpu_s": 0.8,
+        "usage": Usage(
+            cpu_s=17.25,
+            memory_peak_mib=231,
+            disk_read_bytes=31_457_280,
+            disk_written_bytes=5_242_880,
+            network_received_bytes=98_304,
+            network_sent_bytes=None,
+        ),
     }
     return AttemptRecord(**(values | changes))
 
@@ -191,7 +208,9 @@ def cell_record(arch: str, bug: str) -> CellRecord:
     return CellRecord(placement=placement, state=State.FINISHED, outcome=outcome, attempts=attempts)
 
 
-def demo_run(cells: tuple[CellRecord, ...] | None = None, **changes: object) -> RunRecord:
+def demo_run(
+    cells: tuple[CellRecord, ...] | None = None, *, guest: GuestSpec | None = None, **changes: object
+) -> RunRecord:
     """Six cells: s390x with the bug fails two tests, riscv64 without it panics, the others pass."""
     if cells is None:
         cells = tuple(cell_record(arch, bug) for arch in ARCHES for bug in ("off", "on"))
@@ -199,6 +218,7 @@ def demo_run(cells: tuple[CellRecord, ...] | None = None, **changes: object) -> 
         name="demo",
         source=FolderSource(folder="examples/libwire"),
         axes={"image": ("debian-13",), "arch": ARCHES, "bug": ("off", "on")},
+        guest=guest or GuestSpec(),
         test="make check",
     )
     plan = Plan(

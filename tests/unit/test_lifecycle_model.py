@@ -115,7 +115,8 @@ class Farm(RuleBasedStateMachine):
         """Let every attempt fall silent: the run has to come to its end by itself."""
         if not hasattr(self, "run"):
             return
-        for _ in range(3 * 5 + 5):
+        attempts = len(self.run.cells) * (self.run.retries_infra + 1)
+        for _ in range(3 * attempts + 2):  # each starts, expires and concludes, with room for one perhaps
             self.the_controller_restarts_and_its_workers_are_gone()
             self.now += timedelta(seconds=61)
             self.tick()

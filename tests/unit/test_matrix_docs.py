@@ -7,14 +7,22 @@ import pytest
 
 from farm.matrix import expansion, loads
 from farm.matrix.words import keys_of
-from farm.model import Collect, GuestSpec, Matrix, Retries, Timeouts, parse_duration, parse_size
+from farm.model import Build, Collect, GuestSpec, Layer, Matrix, Retries, Timeouts, parse_duration, parse_size
 from farm.model.matrix import RESERVED, SOURCES
 from farm.planner import AUTO
 
 TEXT = (Path(__file__).parents[2] / "docs" / "matrix.md").read_text()
 EXAMPLES = re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", TEXT, re.DOTALL | re.MULTILINE))
-PARTS = {"Keys": Matrix, "guest": GuestSpec, "collect": Collect, "timeouts": Timeouts, "retries": Retries}
+PARTS = {
+    "Keys": Matrix,
+    "layers": Layer,
+    "guest": GuestSpec,
+    "Cross builds": Build,
+    "collect": Collect,
+    "timeouts": Timeouts,
+    "retries": Retries,
+}
 
 
 def rows(section: str) -> dict[str, list[str]]:
@@ -58,7 +66,8 @@ def test_every_kind_of_source_is_documented_with_its_keys() -> None:
 
 def test_the_documented_defaults_are_the_real_ones() -> None:
     shown = {key: columns[0].strip("`") for key, columns in rows("timeouts").items()}
-    assert {key: parse_duration(value) for key, value in shown.items()} == Timeouts().model_dump()
+    assert shown.pop("scale") == str(Timeouts().scale).lower()
+    assert {key: parse_duration(value) for key, value in shown.items()} == Timeouts().model_dump(exclude={"scale"})
     guest = {key: columns[1].strip("`") for key, columns in rows("guest").items()}
     assert parse_size(guest["memory"]) == GuestSpec().memory_mib
     assert parse_size(guest["disk"]) == GuestSpec().disk_mib

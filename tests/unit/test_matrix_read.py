@@ -18,7 +18,7 @@ from farm.matrix import load, loads
 from farm.matrix.tree import MAX_BYTES
 from farm.matrix.words import keys_of
 from farm.model import Collect, FolderSource, GitSource, GuestSpec, Matrix, Retries, Timeouts
-from farm.model.matrix import DURATION, SIZE, SOURCES
+from farm.model.matrix import DURATION, RATE, SHARE, SIZE, SOURCES
 
 MINIMAL = "name: demo\naxes: {image: [debian-13], arch: [amd64]}\ntest: make check\n"
 
@@ -57,6 +57,23 @@ def test_shorthands_are_accepted() -> None:
     assert (matrix.guest.memory_mib, matrix.guest.disk_mib) == (2048, 3072)
     assert (matrix.timeouts.boot, matrix.timeouts.test) == (90.0, 5400.0)
     assert matrix.exclude == ({"arch": ("amd64", "arm64")}, {"arch": "amd64"})
+
+
+@pytest.mark.parametrize(
+    ("text", "percent", "rate"),
+    [
+        ("cpu: 50%", 50, None),
+        ("cpu: ' 150 % '", 150, None),
+        ("disk-bandwidth: 64K", None, 65_536),
+        ("disk-bandwidth: 20M", None, 20_971_520),
+        ("disk-bandwidth: 1 GiB/s", None, 1_073_741_824),
+        ("disk-bandwidth: 100000", None, 100_000),
+    ],
+)
+def test_limits_are_read(text: str, percent: int | None, rate: int | None) -> None:
+    matrix = loads(f"{MINIMAL}guest: {{{text}}}\n", file="m.yaml").matrix
+    assert (matrix.guest.cpu_percent, matrix.guest.disk_bytes_per_s) == (percent, rate)
+    assert Matrix.model_validate_json(matrix.model_dump_json(by_alias=True)) == matrix
 
 
 def test_a_date_is_a_text() -> None:
@@ -161,6 +178,31 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         ["4:15: guest.disk: '2 Q' is not a size; write for example 512M or 2G"],
     ),
     "too small": ("M" + "guest: {memory: 1M}\n", ["4:17: guest.memory: has to be at least 64; found 1"]),
+    "a share that is none": (
+        "M" + "guest: {cpu: half}\n",
+        ["4:14: guest.cpu: 'half' is not a share of a CPU; write for example 50% or 150%"],
+    ),
+    "a number of CPUs for a share": ("M" + "guest: {cpu: 2}\n", ["4:14: guest.cpu: has to be at least 5; found 2"]),
+    "a share of the wrong type": (
+        "M" + "guest: {cpu: 0.5}\n",
+        ["4:14: guest.cpu: expected a share of a CPU such as 50% or 150%; found 0.5"],
+    ),
+    "a rate that is none": (
+        "M" + "guest: {disk-bandwidth: fast}\n",
+        ["4:25: guest.disk-bandwidth: 'fast' is not a number of bytes a second; write for example 512K or 20M"],
+    ),
+    "a rate without its unit": (
+        "M" + "guest: {disk-bandwidth: 20}\n",
+        ["4:25: guest.disk-bandwidth: has to be at least 65536; found 20"],
+    ),
+    "a rate of the wrong type": (
+        "M" + "guest: {disk-bandwidth: true}\n",
+        ["4:25: guest.disk-bandwidth: expected bytes a second such as 512K or 20M; found true"],
+    ),
+    "a limit that cannot be kept": (
+        "M" + "guest: {network-bandwidth: 20M}\n",
+        ["4:9: unknown key 'network-bandwidth'; did you mean 'disk-bandwidth'?"],
+    ),
     "too many": ("M" + "retries: 11\n", ["4:10: retries: has to be at most 10; found 11"]),
     "a choice that is none": (
         "M" + "guest: {network: opne}\n",
@@ -404,3 +446,19 @@ def test_the_schema_s_sizes_are_the_loader_s(text: str) -> None:
         loads(f'{MINIMAL}guest: {{"disk": {as_yaml(text)}}}\n', file="m.yaml")
     except MatrixError as error:
         assert "has to be at" in str(error)  # noqa: PT017 - sizes all of them, if not all in the range
+
+
+@given(st.from_regex(RATE.replace(r"\d+", "[0-9]{1,4}"), fullmatch=True).map(str.strip))
+def test_the_schema_s_rates_are_the_loader_s(text: str) -> None:
+    try:
+        loads(f'{MINIMAL}guest: {{"disk-bandwidth": {as_yaml(text)}}}\n', file="m.yaml")
+    except MatrixError as error:
+        assert "has to be at" in str(error)  # noqa: PT017 - rates all of them, if not all in the range
+
+
+@given(st.from_regex(SHARE.replace(r"\d+", "[0-9]{1,4}"), fullmatch=True).map(str.strip))
+def test_the_schema_s_shares_are_the_loader_s(text: str) -> None:
+    try:
+        loads(f'{MINIMAL}guest: {{"cpu": {as_yaml(text)}}}\n', file="m.yaml")
+    except MatrixError as error:
+        assert "has to be at" in str(error)  # noqa: PT017 - shares all of them, if not all in the range

@@ -40,6 +40,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "a kind of source": {"source": {"git": "u", "ref": "v1"}},
     "durations": {"timeouts": {"boot": 90, "build": 1.5, "test": "1.5 h", "collect": "250ms"}},
     "sizes": {"guest": {"memory": 512, "disk": "2GiB"}},
+    "limits": {"guest": {"cpu": "150 %", "disk-bandwidth": "20MiB/s"}},
+    "limits as numbers": {"guest": {"cpu": 50, "disk-bandwidth": 65536}},
     "retries as a number": {"retries": 2},
     "retries as a mapping": {"retries": {"infra": 0}},
     "scalars and lists in matches": {"exclude": [{"arch": ["a", "b"], "bug": True}], "include": [{"v": 1.5}]},

@@ -128,6 +128,18 @@ MISFITS: dict[str, tuple[tuple[str, str], tuple[Host, ...], dict[str, Any], str]
         {"memory": "16G"},
         "no host fits: first has 8192 MiB for guests, not 16384",
     ),
+    "a limit that no host can keep": (
+        ("amd64", "auto"),
+        (FIRST.model_copy(update={"cpu_limit_problem": "only root may"}),),
+        {"cpu": "50%"},
+        "no host fits: first cannot limit the CPU of a guest (only root may)",
+    ),
+    "a limit that no host has tried": (
+        ("amd64", "auto"),
+        (FIRST,),
+        {"cpu": "50%"},
+        "no host fits: first cannot limit the CPU of a guest (it has not been tried)",
+    ),
     "too many vcpus": (("amd64", "auto"), (FIRST,), {"vcpus": 8}, "no host fits: first has 4 vcpus for guests, not 8"),
 }
 
@@ -143,6 +155,12 @@ def test_a_cell_that_fits_nowhere_says_why(case: str) -> None:
 def test_memory_counts_host_by_host() -> None:
     small = host("small", KVM, memory_mib=256)
     assert placed("amd64", "auto", small, SECOND).hosts == ("second",)
+
+
+def test_a_limit_of_the_cpu_goes_where_it_can_be_kept() -> None:
+    able = SECOND.model_copy(update={"cpu_limit_problem": ""})
+    assert placed("s390x", "auto", FIRST, able, cpu="50%").hosts == ("second",)
+    assert placed("s390x", "auto", FIRST, able, **{"disk-bandwidth": "20M"}).hosts == ("first", "second")
 
 
 def test_a_plan_carries_what_was_excluded_and_the_warnings() -> None:
@@ -237,6 +255,7 @@ def test_scripts_find_the_cell_in_their_environment() -> None:
         "FARM_IMAGE": "debian-13",
         "FARM_ARCH": "amd64",
         "FARM_HYPERVISOR": "kvm",
+        "FARM_WITH": "none",
         "BUG": "on",
         "BUILD_TYPE": "debug",
         "LEVEL": "3",
@@ -251,3 +270,19 @@ def test_a_cell_by_hand_is_planned_like_any_other() -> None:
     cell = Cell(id="a/amd64", values={"image": "a", "arch": "amd64"})
     (placement,) = plan(matrix_of(), Expansion(cells=(cell,)), (FIRST,)).placements
     assert placement == Placement(cell=cell, hypervisor="kvm", emulated=False, hosts=("first",))
+
+
+LAYERS = {"db": {"script": "initdb"}, "gcc": {"packages": ["gcc-12"]}}
+
+
+def test_scripts_find_the_layers_in_their_environment() -> None:
+    include = [{"arch": "amd64", "with": "gcc+db"}]
+    order = order_for(*submitted(include=include, layers=LAYERS), KEY)
+    assert order.env["FARM_WITH"] == "gcc+db"
+    assert [layer.name for layer in order.image.layers] == ["gcc", "db"]
+
+
+def test_one_cell_of_each_image_starts_first_and_layers_make_another_image() -> None:
+    axes = {"image": ["debian-13"], "arch": ["amd64"], "n": [1, 2], "with": ["none", "db", "gcc"]}
+    cells = [placement.cell.layers for placement in planned(FIRST, axes=axes, layers=LAYERS).placements]
+    assert sorted(cells[:3]) == [(), ("db",), ("gcc",)]

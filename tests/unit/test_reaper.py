@@ -138,6 +138,19 @@ def test_a_root_s_machines_are_ended_and_a_stranger_s_are_not(runtime: Path) -> 
             process.wait()
 
 
+def test_the_control_groups_of_a_root_go_with_it_and_a_stranger_s_stay(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaper, "CGROUPS", runtime / "cgroup")
+    # As libvirt 11.3 named them for the root /tmp/cgroot, without and with cgroup v2.
+    ours = [runtime / f"cgroup/{where}machine/qemu-embed-296a6358-1-g.libvirt-qemu" for where in ("cpu/", "")]
+    stranger = runtime / "cgroup/cpu/machine/qemu-embed-00000000-1-g.libvirt-qemu"
+    for group in (*ours, stranger):
+        (group / "emulator").mkdir(parents=True)
+    reaper.destroy_root("/tmp/cgroot")
+    assert [group.exists() for group in (*ours, stranger)] == [False, False, True]
+
+
 def test_a_folder_of_another_user_is_refused(runtime: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a folder away")

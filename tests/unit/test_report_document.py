@@ -5,10 +5,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from farm.model import CellRecord, Placement, RunRecord, State, Verdict
+from farm.model import CellRecord, GuestSpec, Phase, Placement, RunRecord, Start, State, Verdict
 from farm.report.document import document, render, rerun_command, schema
-from farm.report.parts import Document
-from tests.unit.records import START, cell_record, demo_run
+from farm.report.parts import AttemptPart, Document
+from tests.unit.records import SECONDS, START, cell_record, demo_run, facts
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -134,3 +134,64 @@ COMMANDS = {
 @pytest.mark.parametrize(("asked", "command"), COMMANDS.items())
 def test_the_rerun_command_survives_the_shell_and_means_one_cell(asked: tuple[str, str], command: str) -> None:
     assert rerun_command(*asked) == command
+
+
+def attempt_of(run: RunRecord) -> AttemptPart:
+    return document(run).cells[0].attempts[0]
+
+
+def test_an_attempt_says_what_its_guest_used_and_how_it_started() -> None:
+    attempt = attempt_of(demo_run((BAD,)))
+    assert attempt.usage
+    assert (attempt.usage.cpu_s, attempt.usage.disk_written_bytes, attempt.usage.network_sent_bytes) == (
+        17.25,
+        5_242_880,
+        None,
+    )
+    assert attempt.guest
+    assert (attempt.guest.start, attempt.guest.start_note, attempt.guest.layers) == (
+        Start.RESTORED,
+        "shared",
+        ("wire-headers",),
+    )
+    assert attempt.guest.slowness
+    assert (attempt.guest.slowness.disk, attempt.guest.slowness.factor) == (3.2, 19.0)
+
+
+def test_what_was_asked_for_is_told() -> None:
+    guest = GuestSpec.model_validate({"cpu": "150%", "disk-bandwidth": "20M", "disk": "4G"})
+    limits = attempt_of(demo_run((BAD,), guest=guest)).limits
+    assert (limits.cpu_percent, limits.disk_bytes_per_s, limits.disk_mib) == (150, 20 * 1024 * 1024, 4096)
+    assert attempt_of(demo_run((BAD,))).limits.cpu_percent is None
+
+
+def estimates(cell: CellRecord, guest: GuestSpec | None = None) -> dict[Phase, float]:
+    phases = attempt_of(demo_run((cell,), guest=guest)).phases
+    return {phase.phase: phase.native_estimate_s for phase in phases if phase.native_estimate_s is not None}
+
+
+def with_facts(cell: CellRecord, **changes: object) -> CellRecord:
+    last = cell.last
+    assert last
+    assert last.facts
+    changed = last.model_copy(update={"facts": last.facts.model_copy(update=changes)})
+    return cell.model_copy(update={"attempts": (changed,)})
+
+
+def test_a_script_s_time_is_estimated_as_it_would_be_natively() -> None:
+    assert estimates(cell_record("s390x", "off")) == {
+        phase: pytest.approx(SECONDS[phase] / 19.0) for phase in (Phase.PREPARE, Phase.BUILD, Phase.TEST)
+    }
+
+
+def test_nothing_is_estimated_where_it_would_be_no_more_than_a_guess() -> None:
+    assert estimates(cell_record("amd64", "off")) == {}  # never measured
+    assert estimates(cell_record("s390x", "off"), GuestSpec.model_validate({"cpu": "50%"})) == {}
+    assert estimates(cell_record("s390x", "off"), GuestSpec.model_validate({"disk-bandwidth": "1M"})) == {}
+    built_elsewhere = with_facts(cell_record("s390x", "off"), builder=facts("amd64"))
+    assert set(estimates(built_elsewhere)) == {Phase.PREPARE, Phase.TEST}
+    never_ended = cell_record("s390x", "off").attempts[0]
+    running = never_ended.model_copy(
+        update={"phases": tuple(p.model_copy(update={"duration_s": None}) for p in never_ended.phases)}
+    )
+    assert estimates(cell_record("s390x", "off").model_copy(update={"attempts": (running,)})) == {}

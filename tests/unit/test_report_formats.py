@@ -7,7 +7,7 @@ import pytest
 from defusedxml.ElementTree import fromstring
 
 from farm.errors import ConfigError, NotFoundError
-from farm.model import AttemptKey, CellRecord, Outcome, RunRecord, State, TestResult, TestStatus, Verdict
+from farm.model import AttemptKey, CellRecord, GuestSpec, Outcome, RunRecord, State, TestResult, TestStatus, Verdict
 from farm.report import FORMATS, document, render, write
 from farm.report.page import bars, limits
 from farm.report.words import duration, size
@@ -245,6 +245,47 @@ def test_a_large_run_keeps_the_page_within_bounds() -> None:
     assert "characters left out" in page
 
 
+def unmeasured() -> RunRecord:
+    record = cell_record("amd64", "off")
+    assert record.last
+    bare = record.last.model_copy(update={"usage": None})
+    return demo_run((record.model_copy(update={"attempts": (bare,)}),))
+
+
+def test_the_page_and_the_summary_say_what_the_guests_used() -> None:
+    page, summary = (render(name, demo_run(), read_log) for name in ("html", "markdown"))
+    assert page.count("<dt>CPU time</dt><dd>17 s</dd>") == 7  # each attempt
+    assert "<dt>Disk</dt><dd>30.0 MiB read, 5.0 MiB written</dd>" in page
+    assert "<dt>Network, as it says itself</dt><dd>96.0 KiB received</dd>" in page
+    assert page.count("<td>231 MiB</td>") == 6  # each cell
+    line = "| debian-13/s390x/bug=on | restored | 21 s | 17 s | 231 MiB | 30.0 MiB read, 5.0 MiB written |"
+    assert f"{line} 96.0 KiB received |" in summary
+
+
+def test_what_is_not_known_is_not_made_up() -> None:
+    for name in ("html", "markdown"):
+        text = render(name, unmeasured(), no_logs)
+        assert "What the guest" not in text
+        assert "None" not in text
+        assert "estimate" not in text
+
+
+def test_the_page_says_how_a_guest_was_made_and_limited() -> None:
+    text = render("html", demo_run(guest=GuestSpec.model_validate({"cpu": "50%", "disk-bandwidth": "512K"})), read_log)
+    assert "<dd>50% of a CPU, disk 512.0 KiB/s</dd>" in text
+    assert "<dd>restored from a snapshot (shared)</dd>" in text
+    assert "<dd>cold boot (the snapshot could not be saved)</dd>" in text
+    assert "<dd>computing 8.2×, starting programs 19×, disk 3.2×</dd>" in text
+    assert "<dd>debian-13/s390x, unpacked</dd>" in text
+    assert "wire-headers" in text
+
+
+def test_an_estimate_is_called_one() -> None:
+    text = render("html", demo_run((cell_record("s390x", "off"),)), read_log)
+    assert "<small>≈ 0.31 s native</small>" in text
+    assert "≈ is an estimate: the time of the script, divided by 19.0" in text
+
+
 DURATIONS = {
     None: "",
     0.004: "0.004 s",
@@ -264,3 +305,4 @@ def test_durations_as_a_person_reads_them(seconds: float | None, text: str) -> N
 
 def test_sizes_as_a_person_reads_them() -> None:
     assert [size(812), size(1536), size(2 * 1024 * 1024)] == ["812 bytes", "1.5 KiB", "2.0 MiB"]
+    assert [size(None), size(0), size(3 * 1024**3), size(1024**4)] == ["", "0 bytes", "3.0 GiB", "1024.0 GiB"]

@@ -35,6 +35,14 @@ def test_without_axes_of_the_user_the_machine_makes_both() -> None:
     assert [row.label for row in found.rows] == ["a", "b"]
 
 
+def test_layers_make_columns_alone_and_with_the_axis_that_they_are_attached_to() -> None:
+    cells = [{"image": "a", "arch": arch, "with": layer} for arch in ("x", "y") for layer in ("db", "none")]
+    found = table(*(cell(**values) for values in cells))
+    assert (found.corner, found.columns) == ("arch", ("db", "none"))
+    found = table(*(cell(**values, database=values["with"]) for values in cells))
+    assert (found.corner, found.columns) == ("arch", ("db · database=db", "none · database=none"))
+
+
 def test_one_axis_is_a_list() -> None:
     found = table(*(cell(image="a", arch=arch) for arch in ("x", "y")))
     assert (found.corner, found.columns) == ("arch", ("result",))

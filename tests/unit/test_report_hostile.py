@@ -17,6 +17,8 @@ from farm.results import read
 from tests.unit.records import cell_record, demo_run
 from tests.unit.test_report_formats import Page
 
+WORDS = ("machine", "cpu", "hypervisor_version", "image", "image_kind", "start_note")
+"""Of the facts of a guest."""
 NASTY = (
     "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7777*7777 }}{% raw %}]]><!-- --><?php ?>"
     "\x1b[31mred\x1b]0;title\x07\x00\x08\x9b1m\r\n"
@@ -34,7 +36,8 @@ def hostile_run(nasty: str = NASTY) -> RunRecord:
     outcome = Outcome(
         verdict=Verdict.FAILED, blame=Blame.TEST, rule="tests-failed", summary=nasty, lines=(nasty, nasty)
     )
-    facts = last.facts.model_copy(update=dict.fromkeys(("machine", "cpu", "hypervisor_version"), nasty))
+    facts = last.facts.model_copy(update=dict.fromkeys(WORDS, nasty) | {"layers": (nasty, nasty)})
+    facts = facts.model_copy(update={"builder": facts})
     attempt = last.model_copy(
         update={
             "facts": facts,

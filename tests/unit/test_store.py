@@ -44,6 +44,7 @@ from farm.model import (
     TestResult,
     TestsFound,
     TestStatus,
+    Usage,
     Verdict,
 )
 from farm.store import Store
@@ -277,6 +278,33 @@ def test_an_attempt_is_seen_when_it_was_heard_whatever_its_own_clock_says(store:
     assert store.state(key.run).cells[0].attempts[0].seen == later(20)
     store.record(key, [Heartbeat(at=later(30))])
     assert store.state(key.run).cells[0].attempts[0].seen == later(30)
+
+
+def test_what_a_guest_has_used_is_what_was_heard_of_it_last(store: Store, key: AttemptKey) -> None:
+    def known() -> Usage | None:
+        return store.run(key.run).cells[0].attempts[0].usage
+
+    store.record(key, [Heartbeat(at=later(2))])
+    assert known() is None
+    store.record(key, [Heartbeat(at=later(3), usage=Usage(cpu_s=1.5))])
+    store.record(key, [Heartbeat(at=later(4))])
+    assert known() == Usage(cpu_s=1.5)
+    whole = Usage(
+        cpu_s=2.5,
+        memory_peak_mib=200,
+        disk_read_bytes=0,
+        disk_written_bytes=2**40,
+        network_received_bytes=5,
+        network_sent_bytes=None,
+    )
+    store.record(key, [AttemptEnded(at=later(5), evidence=Evidence(), usage=whole)])
+    assert known() == whole
+
+
+def test_an_attempt_that_ends_without_a_word_on_its_guest_keeps_what_was_known(store: Store, key: AttemptKey) -> None:
+    events = [Heartbeat(at=later(3), usage=Usage(cpu_s=1.5)), AttemptEnded(at=later(5), evidence=Evidence())]
+    store.record(key, events)
+    assert store.run(key.run).cells[0].attempts[0].usage == Usage(cpu_s=1.5)
 
 
 def test_nothing_said_changes_nothing(store: Store, key: AttemptKey) -> None:

@@ -8,16 +8,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, event, text
 
 from farm.errors import ConfigError, FarmError, FullError, HostError
 from farm.model import AttemptKey, Heartbeat
 from farm.store import Store
-from farm.store.database import store_errors
+from farm.store.database import MIGRATIONS, store_errors
 from farm.store.tables import metadata
 from tests.unit.test_store import CELLS, NOW, submission
+
+OLD_ROWS = Path(__file__).parents[1] / "data/store/0001.sql"
+"""What a farm of the first schema wrote: one run of one cell."""
 
 
 def url_of(folder: Path, options: str = "") -> str:
@@ -36,6 +41,30 @@ def test_the_migrated_schema_is_that_of_the_tables(tmp_path: Path) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
     engine.dispose()
+
+
+def test_a_store_of_the_first_version_keeps_its_runs(tmp_path: Path) -> None:
+    engine = create_engine(url_of(tmp_path))
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for statement in OLD_ROWS.read_text(encoding="utf-8").strip().split(";\n"):
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    store = opened(tmp_path)
+    run = store.run("hello-1")
+    assert [(cell.id, cell.outcome.verdict) for cell in run.cells if cell.outcome] == [("debian-13/amd64", "passed")]
+    (attempt,) = run.cells[0].attempts
+    assert (attempt.usage, attempt.cpu_s, len(attempt.phases)) == (None, 0.25, 2)
+    assert attempt.facts
+    assert (attempt.facts.image, attempt.facts.start, attempt.facts.slowness) == ("debian-13/amd64", "cold", None)
+    assert run.submission.plan.matrix.guest.cpu_percent is None
+    key = AttemptKey(run=run.id, cell=run.cells[0].id, number=2)
+    assert store.create_run(submission(name="hello"), now=NOW).id == "hello-2"
+    assert not store.record(key, [Heartbeat(at=NOW)])
+    store.close()
 
 
 def test_a_store_is_found_again_as_it_was_left(tmp_path: Path) -> None:

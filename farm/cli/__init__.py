@@ -12,14 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from farm import tables, verdict
+from farm.cli.aliases import Resolver, aliases_in
+from farm.cli.images import images_app
+from farm.cli.options import duration
+from farm.cli.screen import err, out
 from farm.config import Settings, load_settings
 from farm.display import Display
 from farm.errors import FarmError
-from farm.model import Plan, RunRecord, Submission, parse_duration
+from farm.estimate import capacity, forecast
+from farm.model import Plan, RunRecord, Submission
+from farm.planner import pin
 from farm.service import Service
 from farm.text import clean, terminal
 
@@ -34,9 +39,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 host_app = typer.Typer(help="This machine as a host of a cluster.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(images_app, name="images")
 app.add_typer(host_app, name="host")
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, highlight=False)
 
 MatrixFile = Annotated[Path, typer.Argument(metavar="MATRIX", help="The matrix file.")]
 Only = Annotated[
@@ -70,7 +74,11 @@ def plan(matrix: MatrixFile, only: Only = None) -> None:
     host = _probe().known_host(settings)
     planned = service.plan(read, cells, (host,), only=only or ())
     out.print(tables.plan_table(planned))
+    slots = min(capacity((host,), read.guest), read.max_parallel or sys.maxsize)
+    out.print(tables.forecast_sentence(forecast(planned.placements, slots), slots), style="dim")
     _print_warnings(planned)
+    for alias, name in aliases_in(planned).items():
+        out.print(f"{alias} is {name} as far as this farm knows; `farm run` asks the archive.", style="dim")
     if not host.probed:
         out.print("The hypervisors have not been tried yet; `farm doctor` does.", style="dim")
     if any(placement.problem for placement in planned.placements):
@@ -91,14 +99,14 @@ def run(  # noqa: PLR0917 - typer's way
     """Build and test the source of a matrix in every cell; end with a report."""
     settings = load_settings()
     service = Service(settings)
-    hold_s = _duration(hold_on_failure)
+    hold_s = duration(hold_on_failure)
     read, cells = service.read(matrix)
     source = service.resolve(read, matrix)
     with _executor(settings, ray_address) as executor:
         planned = service.plan(read, cells, executor.hosts(), only=only or ())
         _print_warnings(planned)
         submission = Submission(
-            plan=planned,
+            plan=_settled(settings, planned),
             source=source,
             matrix_file=str(matrix),
             max_parallel=max_parallel,
@@ -148,16 +156,6 @@ def logs(
 def runs(limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20) -> None:
     """List the newest runs."""
     out.print(tables.runs_table(Service(load_settings()).runs(limit)))
-
-
-@app.command()
-def images() -> None:
-    """List the images that have been built here."""
-    from runners.images import Catalogue  # noqa: PLC0415
-
-    settings = load_settings()
-    manifests = [image.manifest for image in Catalogue(settings.cache / "images", settings.mirror).list()]
-    out.print(tables.images_table((f"{m.name}/{m.arch}", m.digest, len(m.packages), m.built_at) for m in manifests))
 
 
 @app.command()
@@ -265,6 +263,13 @@ def _cancel_on_interrupt(cancel: Callable[[], None]) -> None:
         loop.add_signal_handler(number, gently)
 
 
+def _settled(settings: Settings, planned: Plan) -> Plan:
+    """The plan with its aliases settled; where the archive could not be asked about one, that is a warning."""
+    resolver = Resolver(settings, build_s=planned.matrix.timeouts.provision)
+    settled = pin(planned, resolver)
+    return settled.model_copy(update={"warnings": (*settled.warnings, *resolver.doubts.values())})
+
+
 def _print_warnings(planned: Plan) -> None:
     for warning in planned.warnings:
         err.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
@@ -277,14 +282,6 @@ def _print_result(record: RunRecord, folder: Path) -> None:
     out.print(f"report   {folder / 'index.html'}", soft_wrap=True)
     if command := tables.rerun_command(record):
         out.print(f"again    {command}", soft_wrap=True)
-
-
-def _duration(text: str) -> float:
-    try:
-        seconds = parse_duration(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    return float(str(seconds))
 
 
 @functools.cache

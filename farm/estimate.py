@@ -1,0 +1,92 @@
+"""How long cells will take, and all of them together: from what they took before, and how slow guests are. Pure."""
+
+from __future__ import annotations
+
+import heapq
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from farm.model import GuestSpec, Host, Placement, scalar_text
+from farm.slowness import UNKNOWN, weight
+
+_WAYS = ("arch", "hypervisor")
+"""The axes in which cells may differ that do the same work."""
+
+
+def expected_s(
+    placements: Sequence[Placement], durations: Mapping[str, float], hosts: Iterable[Host]
+) -> dict[str, float]:
+    """Seconds that cells will take, by their ids, as far as that can be known.
+
+    It is what a cell took before (`durations`). For one that has not run yet it is what those took that do the
+    same work on another architecture or hypervisor, times the ratio of how slow the two are: the middle of them.
+    """
+    hosts = tuple(hosts)
+    weights = {placement.cell.id: weight_of(placement, hosts) for placement in placements}
+    taken: dict[object, list[float]] = defaultdict(list)
+    for placement in placements:
+        seconds, times = durations.get(placement.cell.id), weights[placement.cell.id]
+        if seconds is not None and times:
+            taken[_work(placement)].append(seconds / times)
+    known = {}
+    for placement in placements:
+        id_, times = placement.cell.id, weights[placement.cell.id]
+        if id_ in durations:
+            known[id_] = durations[id_]
+        elif times and (natively := taken.get(_work(placement))):
+            known[id_] = statistics.median(natively) * times
+    return known
+
+
+def weight_of(placement: Placement, hosts: Iterable[Host]) -> float | None:
+    """How much longer a cell takes where it was placed than natively: on the slowest of its hosts that is known."""
+    ways = [
+        weight(offer.slowness, emulated=offer.emulated)
+        for host in hosts
+        if host.name in placement.hosts
+        for offer in host.offers
+        if (offer.hypervisor, offer.arch) == (placement.hypervisor, placement.cell.arch)
+    ]
+    return max((times for times in ways if times is not None), default=None)
+
+
+def guessed_weight(placement: Placement, hosts: Iterable[Host]) -> float:
+    """The same, or what is likely where nothing has been measured."""
+    return weight_of(placement, hosts) or (UNKNOWN if placement.emulated else 1.0)
+
+
+def capacity(hosts: Iterable[Host], guest: GuestSpec) -> int:
+    """How many guests of a size run at a time on all hosts together; at least 1."""
+    return max(1, sum(min(host.vcpus // guest.vcpus, host.memory_mib // guest.memory_mib) for host in hosts))
+
+
+class Forecast(NamedTuple):
+    """How long cells will take, as far as that is known."""
+
+    work_s: float
+    """One after the other."""
+    wall_s: float
+    """Side by side."""
+    known: int
+    unknown: int
+    """Cells of which nothing is known; they are in neither time."""
+
+
+def forecast(placements: Iterable[Placement], slots: int) -> Forecast:
+    """What a plan comes to if its cells start in its order, so many at a time as there are slots (1 or more)."""
+    started = [placement for placement in placements if placement.hosts]
+    known = [placement.expected_s for placement in started if placement.expected_s is not None]
+    free_at = [0.0] * max(1, min(slots, len(known)))
+    for seconds in known:
+        heapq.heapreplace(free_at, free_at[0] + seconds)
+    return Forecast(sum(known), max(free_at), len(known), len(started) - len(known))
+
+
+def _work(placement: Placement) -> object:
+    values = placement.cell.values.items()
+    return (
+        placement.builder is not None,
+        tuple(sorted((axis, scalar_text(value)) for axis, value in values if axis not in _WAYS)),
+    )

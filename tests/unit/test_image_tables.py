@@ -1,0 +1,82 @@
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from rich.console import Console, RenderableType
+
+from farm.cli.image_tables import ago, difference_tables, image_facts, images_table, total
+from runners.images.diff import Difference
+from runners.images.prune import Thing
+from tests.unit.test_images_disk import make_image
+
+NOW = datetime(2025, 3, 10, 12, tzinfo=UTC).timestamp()
+GIB = 1024**3
+
+
+def text(*shown: RenderableType) -> str:
+    console = Console(width=200, color_system=None)
+    with console.capture() as captured:
+        for one in shown:
+            console.print(one)
+    return captured.get()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-5, "just now"),
+        (59, "just now"),
+        (60, "1 minute ago"),
+        (3599, "59 minutes ago"),
+        (7200, "2 hours ago"),
+        (86399, "23 hours ago"),
+        (86400 * 40, "40 days ago"),
+    ],
+)
+def test_a_time_is_told_in_its_largest_unit(seconds: float, words: str) -> None:
+    assert ago(NOW - seconds, NOW) == words
+
+
+def test_the_list_has_what_tells_images_apart(tmp_path: Path) -> None:
+    built = datetime(2025, 3, 8, 12, tzinfo=UTC)
+    image = make_image(tmp_path / "i", requested=("gcc", "make"), layers=("db",), built_at=built, digest="ab12" * 16)
+    thing = Thing("image", "i", NOW - 3600, 3 * GIB // 2)
+    line = text(images_table([image], {"i": thing}, NOW)).splitlines()[1]
+    for word in ("debian-13/s390x", "ab12ab12ab12 ", "unpacked", "gcc make +db", "1.5 GiB", "2 days ago", "1 hour ago"):
+        assert word in line
+    assert "in use" in text(images_table([image], {"i": thing._replace(in_use=True)}, NOW))
+
+
+def test_what_the_cache_takes_is_summed_up() -> None:
+    things = [Thing("image", "a", 0, GIB), Thing("image", "b", 0, GIB), Thing("snapshot", "s", 0, GIB // 2)]
+    assert total(things, 40 * 1024, "F") == "2 images, 2.0 GiB, and 1 snapshot, 512.0 MiB, of at most 40.0 GiB in F"
+    assert total(things[:1], 0, "F") == "1 image, 1.0 GiB in F"
+    assert total([], 0, "F") == "nothing in F"
+
+
+def test_all_facts_of_an_image_are_shown(tmp_path: Path) -> None:
+    image = make_image(tmp_path / "i", cmdline="quiet", mirror="http://mirror.example", tools={"mke2fs": "1.47"})
+    things = [Thing("image", "i", NOW - 60, GIB), Thing("snapshot", "s", NOW, GIB, image="i")]
+    shown = text(image_facts(image, things, NOW))
+    for word in (
+        "Debian trixie",
+        "0" * 64,
+        "quiet",
+        "http://mirror.example",
+        "mke2fs (1.47)",
+        "1 minute ago",
+        str(image.folder),
+    ):
+        assert word in shown
+    assert "1, 1.0 GiB" in shown
+
+
+def test_a_difference_shows_both_versions() -> None:
+    packages = {"gcc": ("4:14", "4:15"), "sed": ("4.9", ""), "tar": ("", "1.35")}
+    tables: Iterable[RenderableType] = difference_tables(Difference(packages, {"kind": ("unpacked", "installed")}))
+    lines = [line.split() for line in text(*tables).splitlines()]
+    assert ["kind", "unpacked", "installed"] in lines
+    assert ["~", "gcc", "4:14", "4:15"] in lines
+    assert ["-", "sed", "4.9", "–"] in lines
+    assert ["+", "tar", "–", "1.35"] in lines
