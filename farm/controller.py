@@ -1,205 +1,370 @@
-"""The loop: store -> reconcile -> executor -> store. The only writer of the store while a run goes on.
+"""The loop: store -> reconcile -> executor -> store. The only writer of what becomes of runs while they go on.
 
-It decides nothing: `farm.lifecycle` says what to do next, `farm.verdict` what an attempt came to.
+It decides nothing: `farm.lifecycle` says what to do next, `farm.schedule` which of all waiting cells start,
+`farm.verdict` what an attempt came to, `farm.health` which hosts take no more work.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
-from farm.errors import AttemptCancelledError, AttemptLostError, HostError, UntrustedError
-from farm.lifecycle import Cancel, Command, Conclude, Expire, Finish, Start, reconcile
-from farm.model import (
-    AttemptEnded,
-    AttemptKey,
-    Ending,
-    Event,
-    Evidence,
-    Failure,
-    GuestSpec,
-    Heartbeat,
-    Order,
-    Outcome,
-    Phase,
-    RunRecord,
-    State,
-)
-from farm.planner import order_for
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from farm.agenda import Agenda
+from farm.attempts import Attempts, Executor, Watcher
+from farm.dispatch import Beginning, Dispatch
+from farm.errors import ConfigError, FarmError, HostError
+from farm.health import Health, next_test
+from farm.lifecycle import Cancel, Command, Conclude, Expire, Finish, Release, RunState
+from farm.model import AttemptKey, HostMark, Outcome, RunRecord, State, Submission, Verdict
+from farm.pace import Pace
+from farm.pulse import Pulse
+from farm.schedule import NO_LIMITS, Limits
+from farm.selftests import SelfTests
 from farm.store import Store
-from farm.verdict import cancelled, classify, lost_attempt
+from farm.store.states import KnownState
+from farm.verdict import cancelled, interrupted, lost_attempt
 
 _TICK_S = 1.0
-_FIRST_EVENT_S = 10.0
+_AGAIN_S = (1.0, 2.0, 5.0, 10.0)
+"""How long the loop waits after its first, second … failure in a row; the last holds for all that follow."""
+_END_S = 20.0
+"""For so long whoever stops waits for attempts to end; one that does not do so gently is killed before that."""
+_PAUSE = 4.0
+_LONGEST_S = 0.25
+"""Between two rounds: what wakes the loop meanwhile is looked at together, and a cancel waits no longer than that."""
+
+log = structlog.get_logger(__name__)
 
 
-class Watcher(Protocol):
-    """Somebody who looks on."""
+class _Run:
+    """A run that is being taken to its end."""
 
-    def event(self, key: AttemptKey, event: Event) -> None:
-        """An attempt said something."""
-
-    def concluded(self, cell: str, outcome: Outcome) -> None:
-        """A cell has its verdict."""
-
-
-class Executor(Protocol):
-    """Where attempts run: `farm.executor`."""
-
-    def offer_source(self, digest: str, archive: Path) -> None:
-        """Put a source where every worker can have it."""
-
-    def capacity(self, guest: GuestSpec) -> int:
-        """How many guests of this size run at a time."""
-
-    def run(self, order: Order) -> AsyncGenerator[Event, None]:
-        """Submit an order and yield its events; closing it ends the attempt.
-
-        Raises AttemptCancelledError after `cancel`, AttemptLostError where the worker or its node died.
-        """
-
-    async def cancel(self, key: AttemptKey) -> None:
-        """End an attempt; nothing happens where it has ended."""
+    def __init__(self, run_id: str, submission: Submission) -> None:
+        self.id = run_id
+        self.submission = submission
+        self.guest = submission.plan.matrix.guest
+        self.placements = {placement.cell.id: placement for placement in submission.plan.placements}
+        self.known = KnownState()
+        self.agenda = Agenda()
 
 
 class Controller:
     """Takes runs to their end."""
 
-    def __init__(self, store: Store, executor: Executor, watcher: Watcher) -> None:
+    def __init__(self, store: Store, executor: Executor, watcher: Watcher, limits: Limits = NO_LIMITS) -> None:
         self._store = store
         self._executor = executor
         self._watcher = watcher
-        self._attempts: dict[AttemptKey, asyncio.Task[None]] = {}
-        self._cancels: set[asyncio.Task[None]] = set()
-        self._reasons: dict[AttemptKey, str] = {}
+        self._runs: dict[str, _Run] = {}
+        """The runs that are being taken to their end."""
+        self._attempts = Attempts(store, executor, watcher, self._ended)
+        self._dispatch = Dispatch(executor.hosts, limits, self._defect)
+        self._health = Health()
         self._wake = asyncio.Event()
-        self._broken: BaseException | None = None
-        """What a defect, or a store that fails, has raised while an attempt was followed."""
+        self._tests = SelfTests(store, executor, self._wake.set)
+        self._broken: dict[str, BaseException] = {}
+        """What a defect has raised while a run was queued, or an attempt of it followed."""
+        self._offered: dict[str, str] = {}
+        """Runs whose sources workers can have -> the digests of those."""
+        self._idle: dict[str, datetime] = {}
+        """Runs in which nothing is due until this time, unless the store hears something of them."""
+        self._served: tuple[str, ...] = ()
+        """The runs that are to be carried out, as of the newest event that was looked at."""
+        self._heard: int | None = None
+        """That event; None: none was yet."""
+        self._troubled: dict[str, None] = {}
+        """Runs at which a look at all has failed since they last went well, the latest last."""
+        self._refused: dict[str, None] = {}
+        """Runs whose source the executor has not taken, the latest last."""
+        self._pace = Pace(pause=_PAUSE, longest_s=_LONGEST_S)
+        self.pulse = Pulse()
+        """Of the loop; may be read from any thread."""
 
     async def execute(self, run_id: str) -> RunRecord:
         """Take a run to its end; returns it as the store has it then."""
         try:
-            return await self._execute(self._store.run(run_id))
-        except BaseException:
-            self._abandon(run_id)
+            run = await self._take_up(run_id)
+            await self._offer(run)
+            while await self._advance(run) is not State.FINISHED:
+                if run_id in self._broken:
+                    raise self._broken[run_id]
+            await self._attempts.settle()
+            if run_id in self._broken:
+                raise self._broken[run_id]
+            return self._store.run(run_id)
+        except HostError as error:
+            self._abandon(run_id, lost_attempt(error.message))
             raise
+        except BaseException:
+            self._abandon(run_id, cancelled("the farm was ended"))
+            raise
+        finally:
+            await self._tests.stop()
 
-    async def _execute(self, run: RunRecord) -> RunRecord:
-        source = run.submission.source
-        await asyncio.to_thread(self._executor.offer_source, source.digest, Path(source.archive))
-        capacity = self._executor.capacity(run.submission.plan.matrix.guest)
-        while (state := self._store.state(run.id)).state is not State.FINISHED:
-            commands = reconcile(state, capacity=capacity, now=_now())
-            for command in commands:
-                self._obey(run, command, was_cancelled=state.cancel_requested)
-            await (asyncio.sleep(0) if commands else self._next_change())
-            if self._broken:
-                raise self._broken
-        await asyncio.gather(*self._attempts.values(), *self._cancels)
-        return self._store.run(run.id)
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Take all runs to their end that are there or come, by their priority, until it is to stop.
 
-    def _abandon(self, run_id: str) -> None:
-        """Say in the store that nobody looks after the run any more, if the store still takes it."""
-        with suppress(HostError):
-            for cell in self._store.run(run_id).cells:
-                if cell.last and cell.last.state is not State.FINISHED:
-                    self._store.finish_attempt(cell.last.key, cancelled("the farm was ended"), now=_now())
-                if cell.state is not State.FINISHED:
-                    self._store.finish_cell(run_id, cell.id, cancelled("the farm was ended"), now=_now())
-            self._store.finish_run(run_id, now=_now(), cancelled=True)
+        Runs that have been begun by a process that is no more are taken up where they were. At the end all guests
+        are gone, and the runs are left to whoever serves next.
+        """
+        stopped = asyncio.create_task(stop.wait())
+        stopped.add_done_callback(lambda _: self._wake.set())
+        failures = 0
+        while not stop.is_set():
+            with self.pulse.beat(), self._pace.working():
+                outcome = await self._round()
+            failures = failures + 1 if outcome is None else 0
+            if failures:
+                await self._wait(stop, _AGAIN_S[min(failures, len(_AGAIN_S)) - 1])
+            else:
+                await (self._pace.rest() if outcome else self._next_change())
+        self._attempts.stop()
+        await self._tests.stop()
+        await self._attempts.settle(_END_S)
+        with suppress(FarmError):
+            self._attempts.tell()
+
+    async def _round(self) -> bool | None:
+        """One look at all runs; whether anything was due, None where the store or a host did not do its part."""
+        busy, run_id = False, ""
+        try:
+            self._attempts.tell()
+            marks = self._judged()
+            served = self._served_now()
+            for gone in self._runs.keys() - set(served):
+                self._forget(gone)
+            # Where the trouble is one run's, the others come before it the next time.
+            late = {run: place for place, run in enumerate(self._troubled, 1)}
+            for run_id in sorted(served, key=lambda run: late.get(run, 0)):
+                if self._is_due(run_id):
+                    busy |= await self._safely(run_id, self._look)
+                self._troubled.pop(run_id, None)
+            run_id = ""
+            runs = [self._runs[run] for run in served if run in self._runs]
+            # What could not be started takes no room from what can; of those, the latest to be tried comes last.
+            again = [[self._runs[run]] for run in self._refused if run in self._runs]
+            for group in ([run for run in runs if run.id not in self._refused], *again):
+                for one, beginnings in self._begun(group, marks).items():
+                    busy |= await self._safely(one, partial(self._start, beginnings))
+            self._tests.look(marks, [host.name for host in self._executor.hosts()] if marks else ())
+        except Exception as error:
+            # The store is full, or somebody keeps it locked. Nothing is decided by that: the runs wait.
+            self.pulse.failed()
+            self._troubled.pop(run_id, None)
+            self._troubled[run_id] = None
+            trace = not isinstance(error, FarmError)
+            log.exception("cannot look after the runs; trying again", run=run_id, error=str(error), exc_info=trace)
+            return None
+        return busy
+
+    def _is_due(self, run_id: str) -> bool:
+        """Whether to look at a run; the times of attempts may be those of a clock that was wrong, silence is not."""
+        return self._idle.get(run_id, _now()) <= _now() or bool(self._attempts.silent(run_id))
+
+    def _served_now(self) -> tuple[str, ...]:
+        """The runs to be carried out; those of which there is something new, whoever wrote it, are looked at again."""
+        if self._heard is None:
+            self._heard = self._store.last_event()
+            self._served = self._store.served()
+        heard, changed = self._store.changed(self._heard)
+        for run_id in changed:
+            self._idle.pop(run_id, None)
+        if changed:  # no run comes or ends without an event
+            self._served = self._store.served()
+        self._heard = heard
+        return self._served
+
+    @staticmethod
+    async def _wait(stop: asyncio.Event, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), seconds)
 
     def cancel(self, run_id: str) -> None:
         """Ask for the end of a run; `execute` returns when all its guests are gone."""
-        self._store.request_cancel(run_id)
+        self._store.request_cancel(run_id, now=_now())
         self._wake.set()
 
-    def _obey(self, run: RunRecord, command: Command, *, was_cancelled: bool) -> None:
+    def wake(self) -> None:
+        """Look at the store again: there may be a new run, or the wish that one ends."""
+        self._wake.set()
+
+    async def _take_up(self, run_id: str) -> _Run:
+        """Begin with a run, which another process may have begun: nothing of what that one started is left."""
+        run = self._store.run(run_id)
+        for cell in run.cells:
+            if cell.last and cell.last.state is not State.FINISHED:
+                gone = interrupted("the farm was started again, and its guest is gone")
+                self._attempts.lose(cell.last.key, gone)
+        taken = self._runs[run_id] = _Run(run_id, run.submission)
+        return taken
+
+    async def _offer(self, run: _Run) -> None:
+        """Put the source of a run where workers can have it; that of one that only waits would be in the way."""
+        if run.id not in self._offered:
+            source = run.submission.source
+            archive = Path(source.archive) if source.archive else None
+            await asyncio.to_thread(self._executor.offer_source, source.digest, archive)
+            self._offered[run.id] = source.digest
+
+    def _forget(self, run_id: str) -> None:
+        """A run has come to its end, in whatever way."""
+        self._runs.pop(run_id, None)
+        self._broken.pop(run_id, None)
+        self._idle.pop(run_id, None)
+        self._dispatch.forget(run_id)
+        self._refused.pop(run_id, None)
+        self._troubled.pop(run_id, None)
+        digest = self._offered.pop(run_id, None)
+        if digest is not None and digest not in self._offered.values():
+            self._executor.withdraw_source(digest)
+
+    async def _advance(self, run: _Run) -> State:
+        """One step of a run: what is due now, or else a wait for something to change."""
+        with self._pace.working():
+            state = self._state(run)
+            self._attempts.tell()
+            busy = self._step(run, state)
+            hosts = [host.name for host in self._executor.hosts()]
+            marks = self._judged(hosts)
+            for beginnings in self._begun([run], marks).values():
+                busy |= await self._start(beginnings, run)
+            self._tests.look(marks, hosts)
+        if busy:
+            await self._pace.rest()
+        elif state.state is not State.FINISHED:
+            await self._next_change()
+        return state.state
+
+    async def _safely(self, run_id: str, do: Callable[[_Run], Awaitable[bool]]) -> bool:
+        """Do something about one of many runs; whether anything was due.
+
+        Raises HostError and ConfigError, of the store: those are no fault of the run.
+        """
+        try:
+            with bound_contextvars(run=run_id):  # also for the tasks that begin in it
+                run = self._runs.get(run_id) or await self._take_up(run_id)
+                if run_id not in self._broken:
+                    return await do(run)
+        except (HostError, ConfigError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a defect; it is told below
+            self._broken[run_id] = error
+        self._give_up(run_id, self._broken[run_id])
+        return False
+
+    async def _look(self, run: _Run) -> bool:
+        return self._step(run, self._state(run))
+
+    def _state(self, run: _Run) -> RunState:
+        # When attempts were last heard of matters only where one may have been silent for too long by what is known.
+        return self._store.state(run.id, run.known, beats=run.agenda.due <= _now())
+
+    def _begun(self, runs: Sequence[_Run], marks: Collection[HostMark]) -> dict[str, list[Beginning]]:
+        """What starts now; also where that fails, the next round looks at those runs again."""
+        begun = self._dispatch.begin(runs, {mark.name for mark in marks}, self._attempts.guests())
+        for run_id in begun:
+            self._idle.pop(run_id, None)
+        return begun
+
+    async def _start(self, beginnings: Sequence[Beginning], run: _Run) -> bool:
+        self._refused.pop(run.id, None)
+        self._refused[run.id] = None
+        await self._offer(run)
+        del self._refused[run.id]
+        for beginning in beginnings:
+            self._attempts.start(run.submission, run.placements[beginning.key.cell], beginning)
+        return True
+
+    def _judged(self, among: Collection[str] = ()) -> tuple[HostMark, ...]:
+        """The hosts that take no new work, those included that just failed once too often.
+
+        Of those of one run alone (`among`) the last stays: to wait for its test would help nobody.
+        """
+        marks = {mark.name: mark for mark in self._store.hosts.all()}
+        for host, key, outcome in self._attempts.ended_on_hosts():
+            judgement = self._health.take(host, key, outcome)
+            if judgement and host not in marks and set(among) - marks.keys() != {host}:
+                now = _now()
+                marks[host] = HostMark(name=host, since=now, due=now + next_test(0), **judgement._asdict())
+                self._store.hosts.put(marks[host])
+                log.warning("a host takes no more work", host=host, mark=judgement.mark, reason=judgement.reason)
+        return tuple(marks.values())
+
+    def _give_up(self, run_id: str, error: BaseException) -> None:
+        """One run that cannot go on must not hold up the others; what happened is told where runs are looked at."""
+        log.error("cannot go on with the run", run=run_id, exc_info=error)
+        for key in self._attempts.of(run_id):
+            self._attempts.end(key)
+        self._abandon(run_id, cancelled(f"the farm cannot go on with it: {error}"))
+        self._forget(run_id)
+
+    def _step(self, run: _Run, state: RunState) -> bool:
+        """Do what is due in a run; whether anything was. What waits then is left to the dispatch."""
+        if state.state is State.FINISHED:
+            return False
+        commands, waiting = run.agenda.step(state, now=_now(), silent=self._attempts.silent(run.id))
+        for command in commands:
+            self._obey(run, command, was_cancelled=state.cancel_requested)
+        if run.id in self._runs:
+            self._dispatch.put(run.id, waiting)
+            self._idle[run.id] = run.agenda.due
+        return bool(commands)
+
+    def _abandon(self, run_id: str, outcome: Outcome) -> None:
+        """Say in the store that nobody looks after the run any more, if the store still takes it."""
+        with suppress(FarmError):
+            for cell in self._store.run(run_id).cells:
+                if cell.last and cell.last.state is not State.FINISHED:
+                    self._attempts.lose(cell.last.key, outcome)
+            for cell in self._store.outline(run_id).cells:
+                if cell.state is not State.FINISHED:
+                    known = cell.last.outcome if cell.last else None
+                    self._store.finish_cell(run_id, cell.id, known or outcome, now=_now())
+            self._store.finish_run(run_id, now=_now(), cancelled=outcome.verdict is Verdict.CANCELLED)
+
+    def _obey(self, run: _Run, command: Command, *, was_cancelled: bool) -> None:
         match command:
-            case Start(cell=cell, number=number):
-                self._start(run, AttemptKey(run=run.id, cell=cell, number=number))
             case Cancel(cell=cell, number=number, reason=reason):
-                self._cancel(AttemptKey(run=run.id, cell=cell, number=number), reason)
+                self._attempts.cancel(AttemptKey(run=run.id, cell=cell, number=number), reason)
             case Expire(cell=cell, number=number):
                 key = AttemptKey(run=run.id, cell=cell, number=number)
-                self._store.finish_attempt(key, lost_attempt("nothing was heard of it for too long"), now=_now())
-                self._end(key)
+                self._attempts.lose(key, lost_attempt("nothing was heard of it for too long"))
+            case Release(cell=cell, number=number):
+                self._attempts.release(AttemptKey(run=run.id, cell=cell, number=number))
             case Conclude(cell=cell, outcome=outcome):
                 self._store.finish_cell(run.id, cell, outcome, now=_now())
                 self._watcher.concluded(cell, outcome)
             case Finish():
                 self._store.finish_run(run.id, now=_now(), cancelled=was_cancelled)
+                self._forget(run.id)
 
-    def _start(self, run: RunRecord, key: AttemptKey) -> None:
-        # Stored before its task is submitted: what is not in the store does not run.
-        self._store.start_attempt(key, now=_now())
-        task = asyncio.create_task(self._attempt(run, key), name=str(key))
-        self._attempts[key] = task
-        task.add_done_callback(lambda _: self._ended(key))
-
-    def _ended(self, key: AttemptKey) -> None:
-        task = self._attempts.pop(key)
+    def _ended(self, key: AttemptKey, defect: BaseException | None) -> None:
+        self._idle.pop(key.run, None)
         self._wake.set()
-        if not task.cancelled() and (error := task.exception()):
-            self._broken = self._broken or error
+        if defect:
+            self._defect(key.run, defect)
 
-    def _cancel(self, key: AttemptKey, reason: str) -> None:
-        self._reasons[key] = reason
-        self._store.cancel_asked(key)
-        self._end(key)
-
-    def _end(self, key: AttemptKey) -> None:
-        task = asyncio.create_task(self._executor.cancel(key))
-        self._cancels.add(task)
-        task.add_done_callback(self._cancels.discard)
-
-    async def _attempt(self, run: RunRecord, key: AttemptKey) -> None:
-        placement = next(cell.placement for cell in run.cells if cell.id == key.cell)
-        order = order_for(run.submission, placement, key)
-        outcome = lost_attempt("its worker ended without a word")
-        cpu_s = 0.0
-        try:
-            async with aclosing(self._with_first_event(key, self._executor.run(order))) as events:
-                async for event in events:
-                    if not self._store.record(key, (event,), now=_now()):
-                        return  # fenced: somebody has already said what became of it
-                    self._watcher.event(key, event)
-                    if isinstance(event, AttemptEnded):
-                        outcome, cpu_s = classify(event.evidence), event.cpu_s
-        except AttemptCancelledError:
-            outcome = cancelled(self._reasons.get(key, "the attempt was cancelled from outside"))
-        except AttemptLostError as error:
-            outcome = lost_attempt(error.message)
-        except UntrustedError as error:
-            outcome = classify(Evidence(failure=_refused(error)))
-        self._store.finish_attempt(key, outcome, now=_now(), cpu_s=cpu_s)
-
-    async def _with_first_event(
-        self, key: AttemptKey, events: AsyncGenerator[Event, None]
-    ) -> AsyncGenerator[Event, None]:
-        """The events; until the first one the attempt waits for its place in Ray, and is not lost."""
-        first = asyncio.ensure_future(anext(events, None))
-        while not (await asyncio.wait({first}, timeout=_FIRST_EVENT_S))[0]:
-            self._store.record(key, (Heartbeat(at=_now()),), now=_now())
-        async with aclosing(events):
-            if (event := first.result()) is not None:
-                yield event
-                async for event in events:
-                    yield event
+    def _defect(self, run_id: str, defect: BaseException) -> None:
+        """Something of one run is broken; the next look at it gives it up."""
+        self._idle.pop(run_id, None)
+        self._wake.set()
+        if run_id in self._runs:
+            self._broken.setdefault(run_id, defect)
 
     async def _next_change(self) -> None:
         try:
             await asyncio.wait_for(self._wake.wait(), _TICK_S)
+            await self._pace.rest()
         except TimeoutError:
             return
         self._wake.clear()
-
-
-def _refused(error: UntrustedError) -> Failure:
-    return Failure(phase=Phase.COLLECT, ending=Ending.FAILED, error=type(error).__name__, message=error.message)
 
 
 def _now() -> datetime:

@@ -6,9 +6,14 @@
     ├── PlanError           nothing can be run: no cell is left, no host fits
     ├── ConfigError         a setting, option or argument is wrong
     ├── NotFoundError       no such run, cell, image or log
+    ├── ForbiddenError      who asks may not do that
+    ├── ConflictError       it does not go together with what is there
+    │   └── BusyError       the same is being done right now; ask again in a moment
+    ├── ServerError         the server that was asked cannot be reached, or gives no answer that can be understood
     ├── AttemptError        an attempt ended without its evidence
     │   ├── AttemptCancelledError   it was cancelled
-    │   └── AttemptLostError        its worker or its node died
+    │   ├── AttemptLostError        its worker or its node died
+    │   └── FencedError             as far as the store is concerned it has ended already
     ├── HostError           the host cannot do its part (blame: infra)
     │   ├── ImageError      an image cannot be built or found
     │   │   └── PackageError    a package asked for does not exist (blame: config)
@@ -86,6 +91,22 @@ class NotFoundError(FarmError):
     """There is no such run, cell, image or log."""
 
 
+class ForbiddenError(FarmError):
+    """Who asks may not do that."""
+
+
+class ConflictError(FarmError):
+    """What is asked for does not go together with what is there."""
+
+
+class BusyError(ConflictError):
+    """The same is being done right now."""
+
+
+class ServerError(FarmError):
+    """The server that was asked cannot be reached, or gives no answer that can be understood."""
+
+
 class AttemptError(FarmError):
     """An attempt ended without its evidence."""
 
@@ -96,6 +117,10 @@ class AttemptCancelledError(AttemptError):
 
 class AttemptLostError(AttemptError):
     """Its worker or its node died."""
+
+
+class FencedError(AttemptError):
+    """The store takes nothing of it any more: it has ended."""
 
 
 class HostError(FarmError):

@@ -58,8 +58,9 @@ def guessed_weight(placement: Placement, hosts: Iterable[Host]) -> float:
 
 
 def capacity(hosts: Iterable[Host], guest: GuestSpec) -> int:
-    """How many guests of a size run at a time on all hosts together; at least 1."""
-    return max(1, sum(min(host.vcpus // guest.vcpus, host.memory_mib // guest.memory_mib) for host in hosts))
+    """How many guests of a size run at a time on all hosts together; at least 1, but where there is no host."""
+    rooms = [min(host.vcpus // guest.vcpus, host.memory_mib // guest.memory_mib) for host in hosts]
+    return max(1, sum(rooms)) if rooms else 0
 
 
 class Forecast(NamedTuple):

@@ -3,6 +3,8 @@
 Each attempt is one task: a generator whose events come back through Ray's streaming returns. Ray places
 it by numbers (CPUs for vCPUs, memory for guests) and by labels (which hypervisor can run which
 architecture there); it never retries, that is the controller's.
+
+On each node of a cluster lives one small actor that is asked now and then what its host is like.
 """
 
 from __future__ import annotations
@@ -12,7 +14,11 @@ import contextlib
 import logging
 import os
 import secrets
-from collections.abc import AsyncGenerator, Iterator
+import tarfile
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,40 +27,61 @@ from typing import Any, NamedTuple
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError, TaskCancelledError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError, TaskCancelledError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from farm.errors import AttemptCancelledError, AttemptLostError, ConfigError, HostError
-from farm.estimate import capacity
-from farm.model import AttemptKey, Event, GuestSpec, Host, Offer, Order
-from farm.slowness import from_label, to_label
-
-MEMORY = "guest_memory_mib"
-"""The Ray resource that stands for the memory of guests."""
-LABEL = "farm-offer"
-"""The prefix of the labels that say what a host can run: `farm-offer.qemu.riscv64=emulated`."""
-SLOWNESS = "farm-slowness"
-"""The prefix of the labels that say how slow guests are there: `farm-slowness.qemu.riscv64=14.20_20.10_9.80`."""
-CPU_LIMIT = "farm-cpu-limit"
-"""The label of a host that can limit the CPU of a guest: `farm-cpu-limit=yes`."""
+from farm.config import load_settings
+from farm.errors import AttemptCancelledError, AttemptLostError, ConfigError, FarmError, HostError
+from farm.head import HeadWatch
+from farm.labels import CPU_LIMIT, MEMORY, host_of, labels_of, selector
+from farm.latest import Latest, in_thread
+from farm.lookout import Lookout
+from farm.model import AttemptKey, Event, Host, Order, PhaseEnded, Placed
+from farm.node import check_head
 
 _OBJECT_STORE_BYTES = 256 * 1024 * 1024
 _UNREAD_EVENTS = 64
+NOTHING = bytes(tarfile.RECORDSIZE)
+"""A tar with nothing in it; an empty file is none, and tar(1) refuses it."""
 _GENTLY_S = 8.0
+_FIRST_LOOK_S = 20.0
+"""How long whoever joins a cluster waits for its hosts to say what they are like."""
+_NAMESPACE = "farm"
+_SILENT_S = 60.0
+"""For so long it does not matter that Ray's head does not say which nodes there are."""
+_AGAIN = "start it again; a service of systemd with `Restart=` is started again by itself"
 
 
 class RayExecutor:
     """Runs attempts on a local Ray made for the occasion, or on a cluster."""
 
-    def __init__(self, *, address: str | None = None, session: Path | None = None, host: Host | None = None) -> None:
-        """Either the address of a cluster, or a folder for a local Ray's files and the host that it stands for."""
+    def __init__(
+        self,
+        *,
+        address: str | None = None,
+        session: Path | None = None,
+        host: Host | None = None,
+        look: Callable[[], Host] | None = None,
+    ) -> None:
+        """Either the address of a cluster, or a folder for a local Ray's files and the host that it stands for.
+
+        `look` says what that host is like at the moment.
+        """
         self._session = session
         self._address = address
         self._host = host
+        self._lookout = Lookout(lambda node: in_thread(look or partial(_look_at, node)))
+        self._nodes = Latest(_nodes, "ask Ray for its hosts", silent_s=_SILENT_S)
+        self._watch: HeadWatch | None = None
+        self._gone = ""
+        self._on_gone: Callable[[], None] | None = None
         self._running: dict[AttemptKey, Any] = {}
         self._sources: dict[str, Any] = {}
 
     def start(self) -> None:
-        """Start or join Ray. Raises HostError."""
+        """Start or join Ray. Raises HostError, ConfigError where its address is none."""
+        if self._address:
+            check_head(self._address)
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
         try:
             if self._address:
@@ -63,39 +90,65 @@ class RayExecutor:
                 ray.init(**common, **self._local())
         except (RayError, OSError, RuntimeError, ValueError) as error:
             where = self._address or "a local Ray"
-            raise HostError(f"cannot start on {where}: {error}", hint="see `farm doctor`") from error
+            raise HostError(f"cannot start on {where}: {_first_line(error)}", hint="see `farm doctor`") from error
+        with _ray_errors("give anything to Ray"):
+            ray.put(NOTHING)  # the first time imports modules, which two threads at once cannot (KeyError)
+        self._nodes.start()
+        self._watch = HeadWatch(ray.get_runtime_context().gcs_address, self._is_gone)
+        self._watch.start()
+        if self._address:
+            self._wait_for_looks()
+
+    def when_gone(self, call: Callable[[], None]) -> None:
+        """`call` is called, in a thread of its own, when Ray's head is gone: nothing can be carried out any more."""
+        self._on_gone = call
+        if self._gone:
+            call()
+
+    def check(self) -> None:
+        """Raises HostError where Ray's head is gone."""
+        if self._gone:
+            raise HostError(f"cannot go on: {self._gone}", hint=_AGAIN)
 
     def hosts(self) -> tuple[Host, ...]:
-        """The hosts of the cluster, as their nodes' resources and labels tell."""
-        nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-        return tuple(host for node in nodes if (host := _host_of(node)).offers)
+        """The hosts of the cluster, as they have joined it and as they say that they are now."""
+        self.check()
+        # A local Ray's host is known whole; labels leave out what does not work, and what it can be asked for.
+        nodes = {node["NodeID"]: self._host or host_of(node) for node in self._nodes.get() if node["Alive"]}
+        return self._lookout.hosts({id_: host for id_, host in nodes.items() if host.offers})
 
-    def capacity(self, guest: GuestSpec) -> int:
-        """How many guests of this size run at a time on all hosts together; at least 1."""
-        return capacity(self.hosts(), guest)
-
-    def offer_source(self, digest: str, archive: Path) -> None:
-        """Put a source where every worker can have it."""
+    def offer_source(self, digest: str, archive: Path | None) -> None:
+        """Put a source where every worker can have it; None: one with nothing in it."""
+        self.check()
         if digest not in self._sources:
-            self._sources[digest] = ray.put(archive.read_bytes())
+            with _ray_errors("give the source to Ray"):
+                self._sources[digest] = ray.put(archive.read_bytes() if archive else NOTHING)
+
+    def withdraw_source(self, digest: str) -> None:
+        """Nothing more needs a source: its memory is given back when those attempts have ended that have it."""
+        self._sources.pop(digest, None)
 
     async def run(self, order: Order) -> AsyncGenerator[Event, None]:
         """Submit an order and yield its events.
 
-        Raises AttemptCancelledError after `cancel`, AttemptLostError where the worker or its node died.
+        Raises AttemptCancelledError after `cancel`, AttemptLostError where the worker or its node died,
+        HostError where Ray does not take it.
         """
-        generator = _task(order).remote(order, self._sources[order.source_digest])
+        self.check()
+        with _ray_errors("give the attempt to Ray"):
+            generator = _task(order).remote(order, self._sources[order.source_digest])
         self._running[order.key] = generator
         try:
             async for reference in generator:
-                yield await reference
+                for event in await reference:
+                    yield event
         except TaskCancelledError as error:
             raise AttemptCancelledError("the attempt was cancelled") from error
         except RayError as error:
             if isinstance(getattr(error, "cause", None), TaskCancelledError | KeyboardInterrupt):
                 raise AttemptCancelledError("the attempt was cancelled") from error
             raise AttemptLostError(f"cannot finish the attempt: {_first_line(error)}") from error
-        except GeneratorExit:  # nobody listens any more
+        except (GeneratorExit, asyncio.CancelledError):  # nobody listens any more
             ray.cancel(generator, force=False)
             raise
         finally:
@@ -115,8 +168,21 @@ class RayExecutor:
 
     def close(self) -> None:
         """Leave Ray; a local one ends."""
+        self._nodes.stop()
+        if self._watch:
+            self._watch.stop()
         with contextlib.suppress(RayError, GetTimeoutError):
             ray.shutdown()
+
+    def _is_gone(self, what: str) -> None:
+        self._gone = what
+        if self._on_gone:
+            self._on_gone()
+
+    def _wait_for_looks(self) -> None:
+        until = time.monotonic() + _FIRST_LOOK_S
+        while self.hosts() and not self._lookout.complete and time.monotonic() < until:
+            time.sleep(0.1)
 
     def _local(self) -> dict[str, Any]:
         if self._host is None or self._session is None:
@@ -132,51 +198,64 @@ class RayExecutor:
         }
 
 
-def labels_of(host: Host) -> dict[str, str]:
-    """The labels with which a host's node joins the cluster."""
-    offers = {f"{LABEL}.{offer.hypervisor}.{offer.arch}": _how(offer) for offer in host.offers if not offer.problem}
-    measured = {
-        f"{SLOWNESS}.{offer.hypervisor}.{offer.arch}": to_label(offer.slowness)
-        for offer in host.offers
-        if offer.slowness and not offer.problem
-    }
-    return offers | measured | ({} if host.cpu_limit_problem else {CPU_LIMIT: "yes"})
+@contextlib.contextmanager
+def _ray_errors(what: str) -> Iterator[None]:
+    """Turn what Ray raises where its head does not answer into a HostError; `what` is a verb and a thing."""
+    try:
+        yield
+    except (RayError, OSError, RuntimeError, TimeoutError) as error:
+        raise HostError(f"cannot {what}: {_first_line(error)}", hint="see whether Ray's head runs") from error
 
 
-def _how(offer: Offer) -> str:
-    return "scripted" if offer.scripted else "emulated" if offer.emulated else "native"
+class _Host:
+    """Lives on a node as long as that does, for whoever asks."""
+
+    def look(self) -> Host:
+        """What its host is like now."""
+        from runners.hosts.node import look  # noqa: PLC0415 - this runs on the node
+
+        return look()
 
 
-def _host_of(node: dict[str, Any]) -> Host:
-    resources, labels = node["Resources"], node.get("Labels", {})
-    offers = [
-        Offer(
-            hypervisor=key.split(".")[1],
-            arch=key.split(".")[2],
-            emulated=value != "native",
-            scripted=value == "scripted",
-            slowness=from_label(labels.get(f"{SLOWNESS}{key.removeprefix(LABEL)}", "")),
-        )
-        for key, value in labels.items()
-        if key.startswith(f"{LABEL}.")
-    ]
-    return Host(
-        name=node["NodeManagerHostname"],
-        uri="ray",
-        vcpus=int(resources.get("CPU", 0)),
-        memory_mib=int(resources.get(MEMORY, 0)),
-        offers=tuple(sorted(offers, key=lambda offer: offer.emulated)),
-        cpu_limit_problem="" if labels.get(CPU_LIMIT) == "yes" else "its node does not say that it can",
-    )
+def _nodes() -> list[dict[str, Any]]:
+    """Waits for as long as Ray's head does not answer."""
+    if not ray.is_initialized():  # it would start one
+        raise HostError("cannot ask Ray for its hosts: it has been left")
+    with _ray_errors("ask Ray for its hosts"):
+        found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return found
+
+
+def _look_at(node: str) -> Host:
+    """Ask a node, and wait; a first question starts its actor, which all programs of the cluster share."""
+    with _ray_errors("ask a host what it is like"):
+        remote: Any = ray.remote(_Host)
+        actor = remote.options(
+            name=f"host-{node}",
+            namespace=_NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+        ).remote()
+        reference = actor.look.remote()
+    with _ray_errors("learn what a host is like"):
+        try:
+            told: Host = ray.get(reference)
+        except RayTaskError as error:  # what was raised there
+            raise (error.cause if isinstance(error.cause, FarmError) else error) from None
+        except RayActorError as error:
+            raise HostError("its node does not answer") from error
+    return told
 
 
 def _task(order: Order) -> Any:
     limits = _LIMITED if order.guest.cpu_percent else _FREE
-    return ray.remote(_run_order).options(
+    return _remote_run_order().options(
         name=str(order.key),
         num_cpus=order.guest.vcpus,
         resources={MEMORY: order.guest.memory_mib},
-        label_selector=dict.fromkeys(_offers(order), "in(native,emulated,scripted)") | limits.labels,
+        label_selector=selector(order, order.avoid) | limits.labels,
         runtime_env=limits.runtime_env,
         num_returns="streaming",
         max_retries=0,
@@ -196,18 +275,43 @@ _LIMITED = _Needs({CPU_LIMIT: "yes"}, {"env_vars": {"FARM_CGROUPS": "1"}})
 """Of a guest whose CPU is limited: a worker that makes no others, for all of them would pay (`Settings.cgroups`)."""
 
 
-def _offers(order: Order) -> Iterator[str]:
-    """The labels that the host of an order has to have: for its guest, and for the one that builds for it."""
-    yield f"{LABEL}.{order.hypervisor}.{order.arch}"
-    if order.builder:
-        yield f"{LABEL}.{order.builder.hypervisor}.{order.builder.image.arch}"
+@cache
+def _remote_run_order() -> Any:
+    # Once: Ray sends each anew to the cluster, even if it is of the same function, and every worker has to load it.
+    return ray.remote(_run_order)
 
 
-def _run_order(order: Order, source: bytes) -> Iterator[Event]:
+def _run_order(order: Order, source: bytes) -> Iterator[tuple[Event, ...]]:
     # Imported in the worker: the controller's process needs no hypervisor.
     from runners.attempt import run_attempt  # noqa: PLC0415
 
-    yield from run_attempt(order, source)
+    placed = Placed(at=datetime.now(UTC), host=load_settings().host_name)
+    yield from together(placed, run_attempt(order, source))
+
+
+_MORE_AT_ONCE = (Placed, PhaseEnded)
+"""After these there is more at once: a next phase begins, or the attempt has ended."""
+
+
+def together(first: Event, more: Generator[Event, None, None]) -> Iterator[tuple[Event, ...]]:
+    """Events as they are sent: those after which there is more at once together with that.
+
+    Each thing that a task yields costs as much as a task that does nothing, or more.
+    """
+    held: tuple[Event, ...] = (first,)
+    with contextlib.closing(more):
+        try:
+            for event in more:
+                held = (*held, event)
+                if not isinstance(event, _MORE_AT_ONCE):
+                    yield held
+                    held = ()
+        except (Exception, KeyboardInterrupt):  # how a phase ended before that is still to be known
+            if held:
+                yield held
+            raise
+    if held:
+        yield held
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,20 +1,30 @@
 """What has to happen next in a run: a state in, commands out. Knows no clock, store, network or executor.
 
 The controller calls `reconcile` again and again, carries out the commands in their order, and stores what
-came of them, so that the next state shows it. A command is given until the state shows its effect.
+came of them, so that the next state shows it. A command is given until the state shows its effect. Which of the
+cells that wait start is decided for all runs together, by `farm.schedule`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
-from farm import verdict
+from farm import rules, verdict
 from farm.model import Outcome, State, Verdict
 
 LEASE_S = 60.0
 """How long an attempt may be silent before it counts as lost; workers beat far more often."""
+FIRST_BACKOFF_S = 2.0
+"""How long a cell waits before it is tried again for the first time; it doubles with each try."""
+LONGEST_BACKOFF_S = 300.0
+PATIENCE_WITH_FULL_HOSTS = 3
+"""So many attempts that a full host has ended count as no try: they say nothing of the cell."""
+
+_RUN_CANCELLED = "the run was cancelled"
+_CELL_CANCELLED = "the cell was cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,12 @@ class AttemptState:
     outcome: Outcome | None = None
     """Of a finished one."""
     cancel_asked: bool = False
+    held_until: datetime | None = None
+    """Its guest is kept for a person until then; None: it is not, or not any more."""
+    host: str = ""
+    """Where it is or was; empty: it was given to none, or nobody knows."""
+    began: datetime | None = None
+    """When it was started, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +58,8 @@ class CellState:
     may_fail: bool = False
     problem: str = ""
     """Why it fits on no host; empty where it does."""
+    cancel_requested: bool = False
+    """Somebody wants this cell alone to end."""
 
     @property
     def running(self) -> AttemptState | None:
@@ -60,16 +78,12 @@ class RunState:
     fail_fast: bool = False
     max_parallel: int | None = None
     retries_infra: int = 0
+    retries_test: int = 0
     cancel_requested: bool = False
     lease_s: float = LEASE_S
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Store this attempt and submit it."""
-
-    cell: str
-    number: int
+    created: datetime | None = None
+    queue_s: float | None = None
+    """How long a cell may wait to be started; None: for ever, as where it is not known since when it waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,14 @@ class Cancel:
     cell: str
     number: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Store that the guest of this attempt is not kept any longer, and end the attempt."""
+
+    cell: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,27 +124,72 @@ class Finish:
     """Store that the run is finished."""
 
 
-Command = Start | Cancel | Expire | Conclude | Finish
+Command = Cancel | Release | Expire | Conclude | Finish
 
 
-def reconcile(run: RunState, *, capacity: int, now: datetime) -> tuple[Command, ...]:
-    """The commands that bring a run forward; empty where there is nothing to do but wait.
+class Step(NamedTuple):
+    """What is due in a run."""
 
-    `capacity` is how many attempts may be under way together, as far as the hosts are concerned.
+    commands: tuple[Command, ...] = ()
+    """In the order in which they are carried out."""
+    waiting: tuple[CellState, ...] = ()
+    """The cells that start as soon as there is room, in the order of the plan; the run's own limit is not looked at."""
+
+
+def reconcile(run: RunState, *, now: datetime, silent: Collection[str] | None = None) -> Step:
+    """What brings a run forward; nothing where there is nothing to do but wait.
+
+    `silent` are the cells whose running attempts have not been heard of for too long, by a clock that does not jump;
+    None: by the times in the state.
     """
     if run.state is State.FINISHED:
-        return ()
+        return Step()
     open_cells = [cell for cell in run.cells if cell.state is not State.FINISHED]
     if not open_cells:
-        return (Finish(),)
-    conclusions = {cell.id: outcome for cell in open_cells if (outcome := _conclusion(cell, run))}
+        return Step((Finish(),))
+    conclusions = {
+        cell.id: outcome for cell in open_cells if (outcome := _conclusion(cell, run) or _overdue(cell, run, now))
+    }
     remaining = [cell for cell in open_cells if cell.id not in conclusions]
+    quiet = _silent(remaining, run, now) if silent is None else silent
     stop = _reason_to_stop(run, conclusions)
-    return (
+    stopping = [(cell, reason) for cell in remaining if (reason := stop or _own_reason(cell))]
+    commands = (
         *(Conclude(cell, outcome) for cell, outcome in conclusions.items()),
-        *_expiries(remaining, run, now),
-        *(_stops(remaining, stop, run, now) if stop else _starts(remaining, run, capacity)),
+        *_expiries(remaining, quiet),
+        *_releases(remaining, run, quiet, now),
+        *_stops(stopping, quiet),
     )
+    waiting = (cell for cell in remaining if not (stop or cell.cancel_requested or cell.running) and is_due(cell, now))
+    return Step(commands, tuple(waiting))
+
+
+def due(cell: CellState) -> datetime:
+    """When a cell that waits may start: a host, a hypervisor or a network gets time to recover before another try."""
+    last = cell.attempts[-1] if cell.attempts else None
+    if last is None or last.outcome is None or not _counts(last.outcome):
+        return _AT_ONCE
+    return last.seen + timedelta(seconds=backoff_s(_infra_tries(cell)))
+
+
+def is_due(cell: CellState, now: datetime) -> bool:
+    """Whether a cell that waits may start. An end in the future was told by a wrong clock: nothing waits for it."""
+    return due(cell) <= now or cell.attempts[-1].seen > now
+
+
+def backoff_s(tries: int) -> float:
+    """How long to wait after so many attempts (1 or more) that infrastructure has spoilt."""
+    return min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (min(tries, 30) - 1))
+
+
+def failed_hosts(cell: CellState) -> frozenset[str]:
+    """Where infrastructure has spoilt attempts at a cell: the next goes elsewhere, if there is anywhere else."""
+    return frozenset(one.host for one in cell.attempts if one.host and one.outcome and _counts(one.outcome))
+
+
+_AT_ONCE = datetime.min.replace(tzinfo=UTC)
+_FOR_EVER_S = 100 * 365 * 86400.0
+NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 def _conclusion(cell: CellState, run: RunState) -> Outcome | None:
@@ -132,19 +199,75 @@ def _conclusion(cell: CellState, run: RunState) -> Outcome | None:
     last = cell.attempts[-1]
     if cell.running or last.outcome is None or _retry_due(cell, last.outcome, run):
         return None
-    return last.outcome
+    return _summed_up(cell, last.outcome)
+
+
+def _overdue(cell: CellState, run: RunState, now: datetime) -> Outcome | None:
+    """What a cell has come to that has waited for longer than it may."""
+    since = waits_since(cell, run)
+    if since is None or run.queue_s is None or cell.running or run.cancel_requested or cell.cancel_requested:
+        return None
+    waited_s = (now - since).total_seconds()
+    return _summed_up(cell, verdict.waited_too_long(run.queue_s)) if waited_s > run.queue_s else None
+
+
+def waits_since(cell: CellState, run: RunState) -> datetime | None:
+    """Since when a cell that waits does so: the end of its last attempt, or the beginning of its run."""
+    return cell.attempts[-1].seen if cell.attempts else run.created
+
+
+def next_change(cell: CellState, run: RunState, now: datetime) -> datetime:
+    """When something may become due of an open cell that does not change: its attempt was silent for too long, …."""
+    if attempt := cell.running:
+        silent = attempt.seen + timedelta(seconds=run.lease_s)
+        return min(silent, attempt.held_until) if attempt.held_until else silent
+    since = waits_since(cell, run)
+    begins = NEVER if is_due(cell, now) else due(cell)
+    if since is None or run.queue_s is None or run.queue_s > _FOR_EVER_S:
+        return begins
+    return min(begins, since + timedelta(seconds=run.queue_s))
+
+
+def _summed_up(cell: CellState, last: Outcome) -> Outcome:
+    """What several attempts come to, the last of them or a reason to make no more included.
+
+    A failure was seen: only a pass can stand beside it, and is flaky then. Whatever says less leaves it standing.
+    """
+    failures = [one.outcome for one in cell.attempts if one.outcome and one.outcome.verdict is Verdict.FAILED]
+    if not failures or last.verdict is Verdict.FAILED:
+        return last
+    return verdict.flaky(failures, len(cell.attempts)) if last.verdict is Verdict.PASSED else failures[-1]
 
 
 def _retry_due(cell: CellState, outcome: Outcome, run: RunState) -> bool:
-    tried = sum(1 for attempt in cell.attempts if attempt.outcome and attempt.outcome.retry)
-    # An attempt that was asked to stop may well end as "lost": that is the cancel, not the outcome.
-    return outcome.retry and (tried <= run.retries_infra or cell.attempts[-1].cancel_asked)
+    if cell.attempts[-1].cancel_asked:
+        # One that was asked to stop may well end as "lost": that is the cancel, not the outcome.
+        return outcome.retry
+    if outcome.verdict is Verdict.FAILED:
+        failures = sum(1 for one in cell.attempts if one.outcome and one.outcome.verdict is Verdict.FAILED)
+        return failures <= run.retries_test
+    return outcome.retry and _tries(cell) <= run.retries_infra
+
+
+def _counts(outcome: Outcome) -> bool:
+    """Whether infrastructure has spoilt an attempt; one that ended with the farm itself says nothing of anything."""
+    return outcome.retry and outcome.rule != rules.INTERRUPTED.rule
+
+
+def _infra_tries(cell: CellState) -> int:
+    return sum(1 for one in cell.attempts if one.outcome and _counts(one.outcome))
+
+
+def _tries(cell: CellState) -> int:
+    """Those that use up a retry."""
+    full = sum(1 for one in cell.attempts if one.outcome and one.outcome.rule == rules.HOST_FULL)
+    return _infra_tries(cell) - min(full, PATIENCE_WITH_FULL_HOSTS)
 
 
 def _reason_to_stop(run: RunState, conclusions: dict[str, Outcome]) -> str:
     """Why nothing more is to be started and what runs is to stop; empty where that is not so."""
     if run.cancel_requested:
-        return "the run was cancelled"
+        return _RUN_CANCELLED
     if not run.fail_fast:
         return ""
     for cell in run.cells:
@@ -154,30 +277,34 @@ def _reason_to_stop(run: RunState, conclusions: dict[str, Outcome]) -> str:
     return ""
 
 
-def _silent(attempt: AttemptState, run: RunState, now: datetime) -> bool:
-    return now - attempt.seen > timedelta(seconds=run.lease_s)
+def _own_reason(cell: CellState) -> str:
+    return _CELL_CANCELLED if cell.cancel_requested else ""
 
 
-def _expiries(cells: Iterable[CellState], run: RunState, now: datetime) -> Iterator[Command]:
+def _silent(cells: Iterable[CellState], run: RunState, now: datetime) -> Collection[str]:
+    lease = timedelta(seconds=run.lease_s)
+    return {cell.id for cell in cells if cell.running and now - cell.running.seen > lease}
+
+
+def _expiries(cells: Iterable[CellState], silent: Collection[str]) -> Iterator[Command]:
     for cell in cells:
-        if cell.running and _silent(cell.running, run, now):
+        if cell.running and cell.id in silent:
             yield Expire(cell.id, cell.running.number)
 
 
-def _stops(cells: Iterable[CellState], reason: str, run: RunState, now: datetime) -> Iterator[Command]:
+def _releases(cells: Iterable[CellState], run: RunState, silent: Collection[str], now: datetime) -> Iterator[Command]:
+    if run.cancel_requested:  # which ends everything
+        return
     for cell in cells:
+        attempt = None if cell.cancel_requested else cell.running
+        if attempt and attempt.held_until and attempt.held_until <= now and cell.id not in silent:
+            yield Release(cell.id, attempt.number)
+
+
+def _stops(cells: Iterable[tuple[CellState, str]], silent: Collection[str]) -> Iterator[Command]:
+    for cell, reason in cells:
         attempt = cell.running
         if not attempt:
-            yield Conclude(cell.id, verdict.cancelled(reason))
-        elif not attempt.cancel_asked and not _silent(attempt, run, now):
+            yield Conclude(cell.id, _summed_up(cell, verdict.cancelled(reason)))
+        elif not attempt.cancel_asked and cell.id not in silent:
             yield Cancel(cell.id, attempt.number, reason)
-
-
-def _starts(cells: Iterable[CellState], run: RunState, capacity: int) -> Iterator[Command]:
-    """Cells that wait for their first attempt or for another, as many as there is room for."""
-    cells = list(cells)
-    limit = capacity if run.max_parallel is None else min(capacity, run.max_parallel)
-    room = max(0, limit - sum(1 for cell in cells if cell.running))
-    waiting = [cell for cell in cells if not cell.running]
-    for cell in waiting[:room]:
-        yield Start(cell.id, len(cell.attempts) + 1)

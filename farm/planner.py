@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from farm import cross
@@ -10,36 +11,31 @@ from farm.errors import PlanError
 from farm.estimate import expected_s, guessed_weight
 from farm.matrix.near import did_you_mean
 from farm.model import (
-    LAYER_SEPARATOR,
-    NO_LAYER,
-    STANDARD_AXES,
-    AttemptKey,
-    Build,
-    Builder,
+    AUTO,
     Cell,
-    CloudSpec,
     Expansion,
     GuestSpec,
     Host,
-    ImageSpec,
-    Layer,
-    LayerSpec,
     Matrix,
     Offer,
-    Order,
-    Phase,
     Placement,
     Plan,
-    Submission,
-    axis_variable,
-    scalar_text,
+    Requires,
 )
+from farm.orders import image_for
+from farm.requirements import admits, failures
 from farm.select import select
 
-AUTO = "auto"
+_FASTEST_FIRST = ("kvm", "xen-hvm", "xen-pvh", "qemu")
+"""How `auto` chooses, and among what: all others have to be asked for by their names."""
 
-_FASTEST_FIRST = ("kvm", "qemu")
-"""How `auto` chooses. One that is not named here comes after these."""
+_ELSEWHERE = {
+    "network-bandwidth": " (QEMU's user network has no limiter; kvm and qemu of a libvirtd have: qemu:///system)",
+    "bridge": " (only hosts with a libvirtd have, whose owner has named one: FARM_HOST_BRIDGE)",
+}
+"""What to do about something that is missing."""
+_SHOWN = 8
+"""CPU models in a message; QEMU knows fifty."""
 
 
 def plan(
@@ -60,8 +56,8 @@ def plan(
         raise PlanError(f"cannot plan {matrix.name!r}: it has no cells", hint="look at its exclude")
     chosen = {cell.id for cell in cells}
     # All are placed: what a cell takes can be told by one that is not chosen.
-    placements = [_place(cell, matrix.guest, hosts) for cell in expansion.cells]
-    if _crosses(matrix.building):
+    placements = [_place(cell, matrix, hosts) for cell in expansion.cells]
+    if matrix.crosses:
         placements = [_with_builder(matrix, placement, hosts) for placement in placements]
     expected = expected_s(placements, durations or {}, hosts)
     timed = [placement.model_copy(update={"expected_s": expected.get(placement.cell.id)}) for placement in placements]
@@ -69,114 +65,29 @@ def plan(
         matrix=matrix,
         placements=tuple(_ordered([placement for placement in timed if placement.cell.id in chosen], hosts)),
         excluded=expansion.excluded,
-        warnings=expansion.warnings,
+        warnings=(*expansion.warnings, *_left_out(matrix.requires, hosts)),
     )
 
 
-def order_for(submission: Submission, placement: Placement, key: AttemptKey) -> Order:
-    """What a worker gets to know for one attempt at a placed cell."""
-    matrix = submission.plan.matrix
-    image = placement.pinned or image_for(matrix, placement)
-    return Order(
-        key=key,
-        image=image,
-        hypervisor=placement.hypervisor,
-        guest=matrix.guest,
-        env=_environment(matrix, placement, key),
-        scripts={phase: script for phase, script in _scripts(matrix) if script.strip()},
-        builder=_builder(matrix, placement, image),
-        build_env=_build_environment(matrix, placement),
-        collect=matrix.collect,
-        timeouts=matrix.timeouts,
-        source_digest=submission.source.digest,
-        hold_on_failure_s=submission.hold_on_failure_s,
-    )
+def misfit(placement: Placement, matrix: Matrix, host: Host) -> str:
+    """Why a cell cannot run on a host in the way in which it was placed; empty where it can."""
+    fit = _fit(placement.cell, matrix, host)
+    if fit.problem:
+        return fit.problem
+    if placement.hypervisor not in {offer.hypervisor for offer in fit.offers}:
+        return f"cannot run {placement.cell.arch} with {placement.hypervisor}"
+    builder = placement.builder
+    ways = {(offer.hypervisor, offer.arch) for offer in host.offers if not offer.problem}
+    if builder and (builder.hypervisor, builder.arch) not in ways:
+        return f"cannot run {builder.arch} with {builder.hypervisor}"
+    return ""
 
 
-def pin(plan: Plan, resolve: Callable[[ImageSpec], ImageSpec | None]) -> Plan:
-    """The plan with the images settled that its cells name by an alias.
-
-    `resolve` gives the real name and the digest for an alias, None for what is none; it is asked once for each
-    image that a cell would get.
-    """
-    pins: dict[str, ImageSpec | None] = {}
-    placements = []
-    for placement in plan.placements:
-        if placement.hosts:
-            image = image_for(plan.matrix, placement)
-            key = image.model_dump_json()
-            if key not in pins:
-                pins[key] = resolve(image)
-            placements.append(placement.model_copy(update={"pinned": pins[key]}))
-        else:
-            placements.append(placement)
-    return plan.model_copy(update={"placements": tuple(placements)})
-
-
-def image_for(matrix: Matrix, placement: Placement) -> ImageSpec:
-    """The image that the guest of a placed cell wants. One that builds too needs more packages."""
-    cell = placement.cell
-    cloud = matrix.images.get(cell.image)
-    return ImageSpec(
-        name=cell.image,
-        arch=cell.arch,
-        packages=(*matrix.guest.packages, *_packages_to_build(matrix, placement)),
-        layers=tuple(_layer(name, matrix.layers[name]) for name in cell.layers),
-        cloud=CloudSpec(location=cloud.cloud, sha256=cloud.sha256) if cloud else None,
-    )
-
-
-def _layer(name: str, layer: Layer) -> LayerSpec:
-    return LayerSpec(name=name, packages=layer.packages, files=layer.files, script=layer.script)
-
-
-def _packages_to_build(matrix: Matrix, placement: Placement) -> tuple[str, ...]:
-    build, arch = matrix.building, placement.cell.arch
-    if build is None or placement.builder:
-        return ()
-    if _crosses(build):
-        return cross.packages(build.packages, build=arch, host=arch)
-    return tuple(cross.of_target(name, build=arch, host=arch) for name in build.packages)
-
-
-def _builder(matrix: Matrix, placement: Placement, image: ImageSpec) -> Builder | None:
-    if matrix.building is None or placement.builder is None:
-        return None
-    wanted = cross.builder_image(image, placement.builder.arch, matrix.building.packages)
-    return Builder(image=wanted, hypervisor=placement.builder.hypervisor)
-
-
-def _build_environment(matrix: Matrix, placement: Placement) -> dict[str, str]:
-    if not _crosses(matrix.building):
-        return {}
-    arch = placement.cell.arch
-    return cross.environment(build=placement.builder.arch if placement.builder else arch, host=arch)
-
-
-def _crosses(build: Build | None) -> bool:
-    return build is not None and build.on == "cross"
-
-
-def _scripts(matrix: Matrix) -> Iterator[tuple[Phase, str]]:
-    yield Phase.PREPARE, matrix.prepare
-    yield Phase.BUILD, matrix.building.script if matrix.building else ""
-    yield Phase.TEST, matrix.test
-
-
-def _environment(matrix: Matrix, placement: Placement, key: AttemptKey) -> dict[str, str]:
-    """No name is in two of the three: `Matrix` refuses an axis or `env` that would hide another's."""
-    cell = placement.cell
-    return {
-        **{name: scalar_text(value) for name, value in matrix.env.items()},
-        **{axis_variable(axis): scalar_text(v) for axis, v in cell.values.items() if axis not in STANDARD_AXES},
-        "FARM_CELL": cell.id,
-        "FARM_RUN": key.run,
-        "FARM_ATTEMPT": str(key.number),
-        "FARM_IMAGE": cell.image,
-        "FARM_ARCH": cell.arch,
-        "FARM_HYPERVISOR": placement.hypervisor,
-        "FARM_WITH": LAYER_SEPARATOR.join(cell.layers) or NO_LAYER,
-    }
+def _left_out(requires: Requires | None, hosts: Sequence[Host]) -> Iterator[str]:
+    """Each host that no cell goes to, because it is not what the matrix requires."""
+    for host in hosts if requires else ():
+        if failed := "; ".join(failures(requires, host)) if requires else "":
+            yield f"requires: {host.name} is left out: it {failed}"
 
 
 class _Fit(NamedTuple):
@@ -187,9 +98,9 @@ class _Fit(NamedTuple):
     problem: str = ""
 
 
-def _place(cell: Cell, guest: GuestSpec, hosts: Sequence[Host]) -> Placement:
+def _place(cell: Cell, matrix: Matrix, hosts: Sequence[Host]) -> Placement:
     """The fastest way that any host has, and the hosts that have it."""
-    fits = [_fit(cell, guest, host) for host in hosts]
+    fits = [_fit(cell, matrix, host) for host in hosts]
     best = min((offer for fit in fits for offer in fit.offers), key=_slowness, default=None)
     if best is None:
         return Placement(cell=cell, problem=_problem(cell, hosts, fits))
@@ -247,18 +158,66 @@ def _building_rank(offer: Offer) -> tuple[bool, int, int]:
     return offer.emulated, _rank(offer.hypervisor), cross.BUILDERS.index(offer.arch)
 
 
-def _fit(cell: Cell, guest: GuestSpec, host: Host) -> _Fit:
+def _fit(cell: Cell, matrix: Matrix, host: Host) -> _Fit:
+    requires = matrix.requires or Requires()
     offers = [offer for offer in host.offers if offer.arch == cell.arch and _asked(cell, offer)]
-    usable = tuple(offer for offer in offers if not offer.problem)
-    lack = next(_lacks(guest, host), "")
+    usable = tuple(
+        offer
+        for offer in offers
+        if not offer.problem
+        and _knows(offer, cell.cpu)
+        and admits(requires, offer)
+        and not any(_unable(matrix.guest, offer))
+    )
+    lack = next(chain(failures(requires, host), _lacks(matrix.guest, host)), "")
     if usable and not lack:
         return _Fit(host.name, usable)
-    problems = [f"{offer.hypervisor} cannot be used ({offer.problem})" for offer in offers if offer.problem]
-    return _Fit(host.name, (), lack if usable else ", ".join(problems) or _offers_nothing(cell, host))
+    return _Fit(
+        host.name,
+        (),
+        lack if usable else "; ".join(_useless(cell, matrix.guest, requires, offers)) or _offers_nothing(cell, host),
+    )
+
+
+def _useless(cell: Cell, guest: GuestSpec, requires: Requires, offers: Sequence[Offer]) -> Iterator[str]:
+    """Why each of a host's offers for a cell is none."""
+    for offer in offers:
+        if offer.problem:
+            yield f"{offer.hypervisor} cannot be used ({offer.problem})"
+        elif not admits(requires, offer):
+            yield f"{offer.hypervisor} is not the hypervisor that is required ({requires.virtualization.hypervisor})"
+        elif lacks := next(_unable(guest, offer), ""):
+            yield f"{offer.hypervisor} {lacks}"
+        elif not _knows(offer, cell.cpu):
+            near = did_you_mean(cell.cpu, _models(offer))
+            yield (
+                f"{offer.hypervisor} {offer.version}".rstrip() + f" has no CPU model {cell.cpu!r} for {cell.arch}{near}"
+            )
 
 
 def _asked(cell: Cell, offer: Offer) -> bool:
-    return cell.hypervisor == offer.hypervisor or (cell.hypervisor == AUTO and not offer.scripted)
+    return cell.hypervisor == offer.hypervisor or (cell.hypervisor == AUTO and offer.hypervisor in _FASTEST_FIRST)
+
+
+def _knows(offer: Offer, cpu: str) -> bool:
+    return not cpu or cpu in _models(offer)
+
+
+def _models(offer: Offer) -> tuple[str, ...]:
+    return (offer.cpu, *offer.cpus)
+
+
+def _unable(guest: GuestSpec, offer: Offer) -> Iterator[str]:
+    """What a guest asks for that there is not with this hypervisor there."""
+    if guest.network not in offer.networks:
+        yield f"has no network {guest.network!r} there{_ELSEWHERE.get(guest.network, '')}"
+    asked = {
+        "cpu": guest.cpu_percent,
+        "disk-bandwidth": guest.disk_bytes_per_s,
+        "network-bandwidth": guest.network_bytes_per_s,
+    }
+    for limit in (limit for limit, value in asked.items() if value and limit not in offer.limits):
+        yield f"cannot limit {limit} there{_ELSEWHERE.get(limit, '')}"
 
 
 def _lacks(guest: GuestSpec, host: Host) -> Iterator[str]:
@@ -289,7 +248,24 @@ def _problem(cell: Cell, hosts: Sequence[Host], fits: Sequence[_Fit]) -> str:
         if word not in known:
             near = did_you_mean(word, known) or f"; known: {', '.join(sorted(known)) or 'none'}"
             return f"no host knows the {what} {word!r}{near}"
+    if cell.cpu and not any(_knows(offer, cell.cpu) for offer in _ways(cell, hosts)):
+        return f"no host knows the CPU model {cell.cpu!r} for {cell.arch}{_other_cpus(cell, hosts)}"
     return "no host fits: " + "; ".join(f"{fit.host} {fit.problem}" for fit in fits)
+
+
+def _other_cpus(cell: Cell, hosts: Sequence[Host]) -> str:
+    """What could have been meant instead of a CPU model that nobody has."""
+    offers = [offer for host in hosts for offer in host.offers if offer.arch == cell.arch]
+    others = sorted({offer.hypervisor for offer in offers if _knows(offer, cell.cpu)})
+    if others:
+        return f"; {' and '.join(others)} has it, where it is asked for by name"
+    models = sorted({model for offer in _ways(cell, hosts) for model in _models(offer) if model})
+    return did_you_mean(cell.cpu, models) or f"; known: {', '.join(models[:_SHOWN]) or 'none'}"
+
+
+def _ways(cell: Cell, hosts: Sequence[Host]) -> tuple[Offer, ...]:
+    """All that hosts offer to a cell, its CPU model aside."""
+    return tuple(o for host in hosts for o in host.offers if o.arch == cell.arch and _asked(cell, o) and not o.problem)
 
 
 def _ordered(placements: Sequence[Placement], hosts: Sequence[Host]) -> Iterator[Placement]:

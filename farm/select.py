@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from farm.errors import PlanError
+from farm.errors import NotFoundError, PlanError
 from farm.matrix.near import nearest
 from farm.model import Cell
 
@@ -36,6 +36,16 @@ def select(cells: Sequence[Cell], patterns: Sequence[str]) -> tuple[Cell, ...]:
         if not any(matches(cell.id, pattern) for cell in cells):
             raise _no_match(pattern, [cell.id for cell in cells])
     return tuple(cell for cell in cells if not patterns or any(matches(cell.id, pattern) for pattern in patterns))
+
+
+def choose(ids: Sequence[str], pattern: str, run: str) -> str:
+    """The one cell of a run that a pattern names. Raises NotFoundError."""
+    found = [cell for cell in ids if cell == pattern] or [cell for cell in ids if matches(cell, pattern)]
+    if len(found) != 1:
+        cells = ", ".join((found or list(ids))[:8])
+        problem = f"{len(found)} cells match" if found else "no cell matches"
+        raise NotFoundError(f"cannot choose a cell of {run} by {pattern!r}: {problem}", hint=f"one of: {cells}")
+    return found[0]
 
 
 def _no_match(pattern: str, ids: Sequence[str]) -> PlanError:

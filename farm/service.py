@@ -7,26 +7,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from farm import report
+from farm.attempts import Executor, Watcher
 from farm.config import Settings
-from farm.controller import Controller, Executor, Watcher
-from farm.errors import NotFoundError
+from farm.controller import Controller
 from farm.matrix import expansion, load
 from farm.model import (
     AttemptKey,
-    CellRecord,
     Expansion,
     Host,
     Matrix,
     Plan,
     ResolvedSource,
+    RunQuery,
     RunRecord,
     RunSummary,
     Submission,
 )
 from farm.planner import plan
-from farm.select import matches
+from farm.references import References
 from farm.sources import resolve
 from farm.store import Store
+from farm.store.leases import new_owner, of_run
+from farm.tenure import finish_lost_runs, tenure
 
 
 class Service:
@@ -35,6 +37,13 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._store = Store.open(settings.database, settings.state)
+        self._owner = new_owner()
+        finish_lost_runs(self._store)
+
+    @property
+    def store(self) -> Store:
+        """Where it keeps everything."""
+        return self._store
 
     def read(self, matrix_file: Path) -> tuple[Matrix, Expansion]:
         """A matrix and its cells. Raises MatrixError."""
@@ -52,7 +61,7 @@ class Service:
 
     def submit(self, submission: Submission) -> RunRecord:
         """Store a run; it is carried out by `execute`."""
-        return self._store.create_run(submission, now=datetime.now(UTC))
+        return self._store.create_run(submission, now=datetime.now(UTC), owner=self._owner)
 
     async def execute(
         self,
@@ -64,31 +73,16 @@ class Service:
         """Take a run to its end; `on_start` gets a function that cancels it."""
         controller = Controller(self._store, executor, watcher)
         on_start(lambda: controller.cancel(run_id))
-        return await controller.execute(run_id)
+        async with tenure(self._store, of_run(run_id), self._owner):
+            return await controller.execute(run_id)
 
     def run(self, run_id: str) -> RunRecord:
-        """A run; `latest` is the newest. Raises NotFoundError."""
-        if run_id == "latest":
-            newest = self._store.latest()
-            if newest is None:
-                raise NotFoundError("cannot find a run: there has been none yet", hint="start one with `farm run`")
-            run_id = newest
-        return self._store.run(run_id)
+        """A run, by its id or as `farm.references` has it. Raises NotFoundError."""
+        return self._store.run(References(self._store).resolve(run_id))
 
-    def runs(self, limit: int = 50) -> tuple[RunSummary, ...]:
-        """The newest runs."""
-        return self._store.runs(limit)
-
-    def cell(self, run: RunRecord, pattern: str) -> CellRecord:
-        """The one cell of a run that a glob means. Raises NotFoundError."""
-        found = [cell for cell in run.cells if cell.id == pattern] or [
-            cell for cell in run.cells if matches(cell.id, pattern)
-        ]
-        if len(found) != 1:
-            cells = ", ".join(cell.id for cell in (found or run.cells)[:8])
-            problem = f"{len(found)} cells match" if found else "no cell matches"
-            raise NotFoundError(f"cannot choose a cell of {run.id} by {pattern!r}: {problem}", hint=f"one of: {cells}")
-        return found[0]
+    def runs(self, query: RunQuery) -> tuple[RunSummary, ...]:
+        """The runs that are asked for, the newest first."""
+        return self._store.runs(query)
 
     def log(self, key: AttemptKey, name: str) -> bytes:
         """A log of an attempt, as the guest wrote it: a phase's, or `console`. Raises NotFoundError."""

@@ -1,4 +1,4 @@
-"""The tables and sentences that the command line prints. Pure: records in, rich's renderables out."""
+"""The tables and sentences that the command line prints. Pure: reports in, rich's renderables out."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from farm.display import STYLES, guest_words
+from farm.display import FLAKY_STYLE, STYLES, guest_words
 from farm.estimate import Forecast
 from farm.model import (
-    CellRecord,
     Host,
+    HostLook,
+    Mark,
     Offer,
     Placement,
     Plan,
-    RunRecord,
     RunSummary,
     State,
-    TestStatus,
     Verdict,
 )
-from farm.report.document import rerun_command as rerun
-from farm.report.words import duration
+from farm.report.parts import CellPart, Document, RunPart
+from farm.report.words import FLAKY, duration
 from farm.slowness import slowness_text
-from farm.text import clean
+from farm.text import clean, clean_line
 
 _WHOLE = ("cell", "run", "verdict", "hypervisor")
 """Columns whose words are for copying, or too short to be broken."""
@@ -52,50 +51,90 @@ def forecast_sentence(expected: Forecast, slots: int) -> str:
     return f"expected: {', and '.join(filter(None, (known, unknown))) or 'nothing to run'}"
 
 
-def run_headline(run: RunRecord) -> str:
+def run_headline(run: RunPart) -> str:
     """What starts."""
-    source = run.submission.source
+    source = run.source
+    if not source.digest:
+        return f"[bold]{run.id}[/]  {_cells(run.cells.all)}, nothing is tested"
     return (
-        f"[bold]{run.id}[/]  {len(run.cells)} cells of {escape(source.description)}"
+        f"[bold]{run.id}[/]  {run.cells.all} cells of {escape(source.description)}"
         f"  [dim](sha256 {source.digest[:12]}, {source.files} files)[/]"
     )
 
 
-def result_table(run: RunRecord) -> Table:
+def result_table(cells: Iterable[CellPart]) -> Table:
     """A line for each cell: verdict, guest, tests, time, and what it rests on."""
     table = _table("cell", "verdict", "guest", "tests", "time", "why")
-    for cell in sorted(run.cells, key=lambda cell: cell.id):
+    for cell in sorted(cells, key=lambda cell: cell.id):
         table.add_row(cell.id, *_result_columns(cell))
     return table
 
 
-def result_sentence(run: RunRecord) -> str:
+def result_sentence(run: RunPart) -> str:
     """`5 passed, 1 failed of 6 cells in 62 s`."""
-    counts = [f"[{STYLES[verdict]}]{run.count(verdict)} {verdict}[/]" for verdict in Verdict if run.count(verdict)]
-    took = f" in {(run.finished - run.created).total_seconds():.0f} s" if run.finished else ""
-    return f"{run.id}: {', '.join(counts) or 'nothing ran'} of {len(run.cells)} cells{took}"
+    found = {verdict: getattr(run.cells, verdict.value) for verdict in Verdict}
+    counts = [f"[{STYLES[verdict]}]{count} {verdict}[/]" for verdict, count in found.items() if count]
+    if run.cells.flaky:
+        counts.insert(1, f"[{FLAKY_STYLE}]{run.cells.flaky} of these flaky[/]")
+    took = "" if run.duration_s is None else f" in {run.duration_s:.0f} s"
+    return f"{run.id}: {', '.join(counts) or 'nothing ran'} of {run.cells.all} cells{took}"
 
 
-def rerun_command(run: RunRecord) -> str:
+def rerun_command(report: Document) -> str:
     """The command that runs the first failed cell again; empty where none failed."""
-    failed = (cell for cell in run.cells if cell.outcome and cell.outcome.verdict in (Verdict.FAILED, Verdict.ERROR))
-    return next((rerun(run.submission.matrix_file, cell.id) for cell in failed), "")
+    return next((cell.rerun for cell in report.troubles), "")
 
 
 def runs_table(runs: Sequence[RunSummary]) -> Table:
     """A line for each run."""
     table = _table("run", "started", "state", "cells", "verdicts")
     for run in runs:
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in run.verdicts.items() if count)
+        counts = [f"{count} {verdict}" for verdict, count in run.verdicts.items() if count]
+        if run.flaky:
+            counts.append(f"[{FLAKY_STYLE}]{run.flaky} of these flaky[/]")
         state = "cancelled" if run.cancelled else run.state.value
-        table.add_row(run.id, f"{run.created:%Y-%m-%d %H:%M:%S} UTC", state, str(run.cells), counts)
+        table.add_row(run.id, f"{run.created:%Y-%m-%d %H:%M:%S} UTC", state, str(run.cells), ", ".join(counts))
     return table
 
 
-def hosts_table(hosts: Iterable[Host]) -> Table:
-    """A line for each thing that a host can run, or cannot and why."""
+def fleet_table(looks: Iterable[HostLook]) -> Table:
+    """A line for each host: whether it gets work and why not, what runs there, what it has."""
+    table = _table("host", "state", "guests now", "for guests", "free", "runs", "labels")
+    for look in looks:
+        host = look.host
+        table.add_row(
+            look.name,
+            _host_state(look),
+            str(len(look.guests)),
+            f"{host.vcpus} vCPUs, {host.memory_mib} MiB" if host else "",
+            f"{host.room.memory_mib} MiB, disk {host.room.disk_mib} MiB" if host and host.room else "",
+            ", ".join(sorted({o.hypervisor for o in host.offers if not (o.problem or o.scripted)})) if host else "",
+            " ".join(f"{key}={value}" for key, value in host.labels.items()) if host else "",
+        )
+    return table
+
+
+def _host_state(look: HostLook) -> Text:
+    if look.drained:
+        said = f"{_mark(look)}: {clean(look.reason, limit=200)}"
+        return Text(said + ("" if look.host else "; not there"), style="yellow")
+    if look.host and look.host.shortage:
+        return Text(f"takes nothing new: {clean(look.host.shortage, limit=300)}", style="red")
+    return Text("takes work", style="green")
+
+
+def _mark(look: HostLook) -> Mark:
+    return look.mark or Mark.DRAINED  # servers that name none know no other
+
+
+def hosts_table(hosts: Iterable[Host], shut: Iterable[HostLook] = ()) -> Table:
+    """A line for each thing that a host can run, or cannot and why; `shut` are those that get nothing new."""
     table = _table("host", "guests", "hypervisor", "arch", "how", "state")
-    for host in hosts:
+    there = {host.name: host for host in hosts}
+    for look in shut:
+        said = f"{_mark(look)}{'' if look.name in there else ' and not there'}: {clean_line(look.reason, limit=500)}"
+        table.add_row(look.name, "", "", "", "", Text(said, style="yellow"))
+    for host in there.values():
         room = f"{host.vcpus} vCPUs, {host.memory_mib} MiB"
         for offer in (offer for offer in host.offers if not offer.scripted):
             works = "works" if host.probed else "there, not tried"
@@ -125,16 +164,16 @@ def _placement_columns(placement: Placement) -> tuple[str | Text, str | Text]:
     return how, ", ".join(placement.hosts)
 
 
-def _result_columns(cell: CellRecord) -> Iterable[str | Text]:
+def _result_columns(cell: CellPart) -> Iterable[str | Text]:
     outcome, last = cell.outcome, cell.last
-    verdict = outcome.verdict if outcome else None
-    yield Text(verdict or State.RUNNING.value, style=STYLES[verdict] if verdict else "")
-    facts = last.facts if last else None
-    yield guest_words(facts) if facts else ""
-    tests = last.tests if last else ()
-    yield f"{sum(test.status is TestStatus.PASSED for test in tests)}/{len(tests)}" if tests else ""
+    verdict = cell.verdict
+    flaky = bool(outcome and outcome.flaky)
+    style = FLAKY_STYLE if flaky else STYLES[verdict] if verdict else ""
+    yield Text(FLAKY if flaky else verdict or State.RUNNING.value, style=style)
+    yield guest_words(last.guest) if last and last.guest else ""
+    yield f"{cell.tests.passed}/{cell.tests.all}" if cell.tests.all else ""
     yield f"{sum(phase.duration_s or 0 for phase in last.phases):.0f} s" if last else ""
-    passed = verdict is Verdict.PASSED
+    passed = verdict is Verdict.PASSED and not flaky
     blame = f"[{outcome.blame}] " if outcome and outcome.blame else ""
     yield "" if passed or not outcome else Text(blame + clean(outcome.summary, limit=300))
 

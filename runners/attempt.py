@@ -9,10 +9,12 @@ import io
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import BinaryIO
 
-from farm.errors import DeadlineError, FarmError, GuestError, LostError, UntrustedError
+from farm.errors import DeadlineError, FarmError, GuestError, HostError, LostError, UntrustedError
+from farm.mask import needles_of, without_secrets
 from farm.model import (
     SCRIPTS,
     AttemptEnded,
@@ -22,7 +24,6 @@ from farm.model import (
     Failure,
     GuestFacts,
     Heartbeat,
-    Held,
     LogChunk,
     Order,
     Phase,
@@ -34,16 +35,18 @@ from farm.model import (
     Usage,
     Verdict,
 )
-from farm.slowness import allowed
+from farm.slowness import allowed, factor
 from farm.verdict import classify
-from runners.console import find_crash, tail
+from runners.console import HUNG, find_crash, tail
 from runners.deadline import Deadline
 from runners.guest import TICK, Backend, Chunk, Guest, Shell, Work, load_backend
-from runners.logs import LogBuffer
+from runners.hold import HEARTBEAT_S, hold
+from runners.lastwords import ANSWER_S, NO_ANSWER, last_words
+from runners.logs import Discretion, LogBuffer
 from runners.steps import VERBS, Step, collect, steps_of, teardown
 
-HEARTBEAT_S = 5.0
 _NAMED_FAILURES = 10
+_SAID_BYTES = 4096
 
 Events = Generator[Event, None, None]
 
@@ -55,7 +58,6 @@ def run_attempt(order: Order, source: bytes, load: Callable[[str], Backend] = lo
     any point destroys the guest and is raised on.
     """
     attempt = Attempt(order, source, load)
-    started_cpu_s = time.process_time()
     try:
         for phase, step in steps_of(order):
             if attempt.failure is None:
@@ -63,11 +65,11 @@ def run_attempt(order: Order, source: bytes, load: Callable[[str], Backend] = lo
         if attempt.tested:
             yield from attempt.run(Phase.COLLECT, collect)
         if attempt.wants_hold:
-            yield from attempt.hold()
+            yield from hold(attempt)
         yield from attempt.run(Phase.TEARDOWN, teardown)
     finally:
         attempt.close()
-    yield attempt.ended(time.process_time() - started_cpu_s)
+    yield attempt.ended()
 
 
 class Attempt:
@@ -98,6 +100,12 @@ class Attempt:
         self.failed_tests: list[str] = []
         self.usage: Usage | None = None
         self.measured_at = 0.0
+        self.needles = needles_of(order.secrets.values())
+        """What must not be said to anybody."""
+        self._said = b""
+        """The last that the script of this phase wrote."""
+        self._discretion = Discretion(self.needles)
+        self._started_cpu_s = time.process_time()
 
     def run(self, phase: Phase, step: Step) -> Events:
         """Take one step as a phase: its events, its log, its deadline, and what went wrong."""
@@ -107,19 +115,12 @@ class Attempt:
         deadline = self.deadline(phase)
         started = time.monotonic()
         yield PhaseStarted(at=_now(), phase=phase)
-        status: int | None = None
-        failure: Failure | None = None
+        self._said = b""
         try:
-            status = yield from self._logged(step(self, deadline))
-            if status:
-                failure = Failure(
-                    phase=self.step, builder=self.is_building_for_another, ending=Ending.FAILED, exit_status=status
-                )
+            status, failure = yield from self._taken(step, deadline)
         except KeyboardInterrupt:
             yield self._ended(Ending.CANCELLED, started)
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is evidence, and `verdict` decides
-            failure = self._failure(error)
         self.failure = self.failure or failure
         ending = failure.ending if failure else Ending.OK
         yield self._ended(ending, started, status=status, detail=_detail(failure))
@@ -135,35 +136,22 @@ class Attempt:
         """The guest at hand is the one that builds for another."""
         return self.phase is Phase.BUILD and self.order.builder is not None
 
-    def hold(self) -> Events:
-        """Keep the guest until the time is over or it ends by itself."""
-        if self.guest is None:
-            return
-        until = Deadline.after(self.order.hold_on_failure_s, "hold the guest")
-        end = _now() + timedelta(seconds=self.order.hold_on_failure_s)
-        try:
-            yield Held(at=_now(), command=self.guest.access(), until=end)
-            while until.remaining and not self.guest.trouble():
-                time.sleep(min(1.0, until.remaining))
-                yield Heartbeat(at=_now())
-        except (FarmError, OSError) as error:  # the hold ends; what the attempt came to is known already
-            note = f"[farm: cannot hold the guest any longer: {error}]\n".encode()
-            yield LogChunk(at=_now(), phase=self.phase, stream=Stream.FARM, data=note)
-
     def measure(self) -> None:
         """Note what the guest has used so far."""
         self.measured_at = time.monotonic()
         if self.guest:
             self.usage = self.guest.usage()
 
-    def ended(self, cpu_s: float) -> AttemptEnded:
+    def ended(self) -> AttemptEnded:
         """The last event."""
+        cpu_s = time.process_time() - self._started_cpu_s
         return AttemptEnded(at=_now(), evidence=self.evidence(), cpu_s=cpu_s, usage=self.usage)
 
     def close(self) -> None:
         """Leave nothing behind."""
         try:
-            self.destroy()
+            with suppress(HostError):  # its host is out of reach: the reaper goes on trying, and the attempt has an end
+                self.destroy()
         finally:
             self.upload.close()
 
@@ -174,15 +162,18 @@ class Attempt:
                 self.shell.close()
         finally:
             self.shell = None
-            if self.guest:
-                self.guest.destroy()
-            self.guest = None
+            guest, self.guest = self.guest, None
+            if guest:
+                guest.destroy()
 
     @property
     def wants_hold(self) -> bool:
-        """Something went wrong in a guest that may be looked at."""
-        verdict = classify(self.evidence()).verdict
-        return verdict is not Verdict.PASSED and self.order.hold_on_failure_s > 0 and self.shell is not None
+        """It was reserved, or something went wrong in a guest that may be looked at."""
+        if self.shell is None:
+            return False
+        if self.order.reserved_s:
+            return self.failure is None
+        return self.order.hold_on_failure_s > 0 and classify(self.evidence()).verdict is not Verdict.PASSED
 
     def evidence(self) -> Evidence:
         """What the verdict is made from."""
@@ -193,6 +184,7 @@ class Attempt:
             junit_problem=self.junit_problem,
             tests=self.counts,
             failed_tests=tuple(self.failed_tests[:_NAMED_FAILURES]),
+            reserved=self.order.reserved_s > 0,
         )
 
     def count(self, tests: tuple[TestResult, ...]) -> None:
@@ -201,6 +193,42 @@ class Attempt:
             self.counts[test.status] = self.counts.get(test.status, 0) + 1
             if test.status in (TestStatus.FAILED, TestStatus.ERROR):
                 self.failed_tests.append(f"{test.suite}: {test.name}" if test.suite else test.name)
+
+    def _taken(self, step: Step, deadline: Deadline) -> Generator[Event, None, tuple[int | None, Failure | None]]:
+        """Take a step to its end: the status of its script, and what went wrong."""
+        try:
+            status = yield from self._logged(step(self, deadline))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is evidence, and `verdict` decides
+            failure = self._failure(error)
+            return None, (yield from self._stuck(failure)) if failure.ending is Ending.TIMEOUT else failure
+        return status, self._script_failed(status) if status else None
+
+    def _stuck(self, failure: Failure) -> Generator[Event, None, Failure]:
+        """Log what the guest still has to say where a phase was not done in time; the failure, with what that tells."""
+        if self.guest is None:
+            return failure
+        emulated, slowness = (self.facts.emulated, self.facts.slowness) if self.facts else (False, None)
+        times = factor(slowness, emulated=emulated) if self.order.timeouts.scale else 1.0
+        try:
+            answers = yield from self._logged(last_words(self.guest, self.shell, ANSWER_S * times))
+        except FarmError:  # it is gone by now, or its host is: what ended the phase stands
+            return failure
+        if answers == 1 and not failure.crash:
+            return failure.model_copy(update={"crash": HUNG, "lines": (*failure.lines, NO_ANSWER)})
+        return failure
+
+    def _script_failed(self, status: int) -> Failure:
+        """The last lines of a script's output, and what the console shows, should it have to do with it."""
+        sign = find_crash(self.guest.console()) if self.guest else None
+        failure = Failure(
+            phase=self.step,
+            builder=self.is_building_for_another,
+            ending=Ending.FAILED,
+            exit_status=status,
+            crash=sign.rule if sign else "",
+            lines=(*tail(self._said), *(sign.lines[:1] if sign else ())),
+        )
+        return without_secrets(self.needles, failure)
 
     def _logged(self, work: Work[int | None]) -> Generator[Event, None, int | None]:
         """The events of a step: its log in batches, a heartbeat where it is silent."""
@@ -215,20 +243,25 @@ class Attempt:
                     break
                 if not chunk.data:
                     chunk = self._look_at_guest()
-                for event in (*self._take_found(), *self._log_events(log.add(chunk))):
+                for event in (*self._take_found(), *self._log_events(log.add(self._discretion.take(chunk)))):
                     sent_at = time.monotonic()
                     yield event
                 if time.monotonic() - sent_at > HEARTBEAT_S:
                     sent_at = time.monotonic()
                     yield Heartbeat(at=_now())
         except (Exception, KeyboardInterrupt):
-            yield from self._log_events(log.end())
+            yield from self._log_events(self._last_of(log))
             raise
         finally:
             work.close()
-        yield from self._log_events(log.end())
+        yield from self._log_events(self._last_of(log))
         yield from self._take_found()
         return status
+
+    def _last_of(self, log: LogBuffer) -> Iterator[Chunk]:
+        for chunk in self._discretion.rest(console=self.phase is Phase.TEARDOWN):
+            yield from log.add(chunk)
+        yield from log.end()
 
     def _look_at_guest(self) -> Chunk:
         """What the console said meanwhile; raises if the machine under an open connection is gone."""
@@ -249,6 +282,8 @@ class Attempt:
 
     def _log_events(self, chunks: Iterator[Chunk]) -> Iterator[Event]:
         for chunk in chunks:
+            if chunk.stream in (Stream.STDOUT, Stream.STDERR):
+                self._said = (self._said + chunk.data)[-_SAID_BYTES:]
             yield LogChunk(at=_now(), phase=self.phase, stream=chunk.stream, data=chunk.data)
 
     def _ended(self, ending: Ending, started: float, *, status: int | None = None, detail: str = "") -> PhaseEnded:
@@ -287,7 +322,7 @@ class Attempt:
         message = str(error) or type(error).__name__
         if isinstance(error, FarmError) and error.hint:
             message += f" ({error.hint})"
-        return Failure(
+        failure = Failure(
             phase=self.step,
             builder=self.is_building_for_another,
             ending=ending,
@@ -296,6 +331,7 @@ class Attempt:
             crash=crash,
             lines=lines,
         )
+        return without_secrets(self.needles, failure)
 
 
 def _detail(failure: Failure | None) -> str:

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
+import io
 import os
 import re
+import shlex
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -30,19 +32,21 @@ from farm.model import GuestFacts, Host, Model, Order, Slowness, Start, Stream
 from runners.collect import fetch
 from runners.deadline import Deadline
 from runners.guest import TICK, Backend, Chunk, Guest, Shell, Work
+from runners.hosts.command import CommandError
+from runners.hosts.link import link_to
+from runners.hosts.uri import HostUri, parse_uri
 
 PROGRAM = rb"""
-use strict;
-use warnings;
-use IO::Handle;
-use POSIX ();
-
 my ($LEAST_S, $FOLDER, $KIND) = @ARGV;
-my $TICKS = POSIX::sysconf(POSIX::_SC_CLK_TCK());
 my $BLOCK = "farm" x 262144;
 my $FILE = "$FOLDER/.farm-calibration.$$";
+open my $CLOCK, "<", "/proc/uptime" or die "cannot read the clock: $!\n";
 
-sub now { return (POSIX::times())[0] / $TICKS }
+sub now {
+	sysseek $CLOCK, 0, 0;
+	sysread $CLOCK, my $said, 32;
+	return $said =~ /^([0-9.]+)/ ? $1 : die "cannot read the clock\n";
+}
 
 # What compilers and test suites do most: branches, small texts, tables, numbers. Nothing for which a CPU may have
 # an instruction of its own, as it has for checksums: that would measure whether the emulator has it too.
@@ -63,6 +67,7 @@ sub start_programs {
 }
 
 sub use_disk {
+	require IO::Handle;
 	open my $file, "+>:raw", $FILE or die "cannot write $FILE: $!\n";
 	unlink $FILE;
 	print $file $BLOCK or die "cannot write $FILE: $!\n";
@@ -89,7 +94,10 @@ while ($took < $LEAST_S) {
 printf "farm-rate %.4f %.4f\n", $count / $took, (used() - $used) / $took;
 """
 """Perl, of which `perl-base` has enough. Arguments: for how many seconds to work, a folder on the disk to try, and the
-kind of work. It prints how much was done in a second, and the share of a CPU that it had, as far as it knows."""
+kind of work. It prints how much was done in a second, and the share of a CPU that it had, as far as it knows.
+
+It is started a dozen times in a guest that may be fifty times as slow, so it loads next to nothing: the modules that
+know the time, or that warn, take several times as long to start as all of the work."""
 
 KINDS = ("cpu", "fork", "disk")
 ROUNDS = 4
@@ -98,9 +106,13 @@ ROUND_S = 0.12
 LEAST = 0.1
 """A guest may well be faster than its host with the disk, since its disk need not outlive the host's power."""
 
-_MEASURING_S = 60.0
+_MEASURING_S = 150.0
 _OTHERS_S = 300.0
 _HOST_S = 20.0
+_REMOTE_FOLDER = "/var/lib"
+"""On the disk on which guests lie on another machine."""
+_NO_PROGRAM = 127
+"""How a shell ends that does not find a program."""
 _WAIT_S = 0.2
 _ANSWER_BYTES = 4096
 _TRY_AGAIN_S = 3600.0
@@ -186,7 +198,9 @@ class Calibrations:
 
     def in_clone(self, backend: Backend, order: Order) -> Measure:
         """Measure in a guest of an order that is there for nothing else."""
-        free = order.guest.model_copy(update={"cpu_percent": None, "disk_bytes_per_s": None, "min_ready": 0})
+        free = order.guest.model_copy(
+            update={"cpu_percent": None, "disk_bytes_per_s": None, "network_bytes_per_s": None, "min_ready": 0}
+        )
         plain = order.model_copy(update={"guest": free})
 
         def measure(deadline: Deadline) -> Work[Calibration]:
@@ -295,22 +309,28 @@ def kind_of(facts: GuestFacts) -> Kind:
     return Kind(facts.host, host_cpu(), arch, facts.hypervisor, facts.hypervisor_version, facts.cpu)
 
 
-def with_slowness(host: Host, cpus: dict[tuple[str, str], str], settings: Settings) -> Host:
-    """This host with what has been measured; `cpus` are the guests' CPU models by hypervisor and architecture."""
+def with_slowness(host: Host, settings: Settings) -> Host:
+    """This host with what has been measured of guests that have its own CPU models."""
     calibrations, model = Calibrations(settings), host_cpu()
     offers = []
     for offer in host.offers:
-        cpu = cpus.get((offer.hypervisor, offer.arch), "")
-        kind = Kind(os.uname().nodename, model, offer.arch, offer.hypervisor, offer.version, cpu)
-        offers.append(offer.model_copy(update={"slowness": calibrations.find(kind) if cpu else None}))
+        kind = Kind(host.name, model, offer.arch, offer.hypervisor, offer.version, offer.cpu)
+        offers.append(offer.model_copy(update={"slowness": calibrations.find(kind) if offer.cpu else None}))
     return host.model_copy(update={"offers": tuple(offers)})
 
 
 def host_cpu() -> str:
-    """What this host's CPU calls itself."""
-    lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+    """What the CPU of the machine that guests are on calls itself. Raises HostError where it cannot be reached."""
+    return cpu_of(parse_uri(load_settings().uri))
+
+
+@functools.cache
+def cpu_of(uri: HostUri) -> str:
+    """The same of another host than that of this process."""
+    said = link_to(uri).run("cat /proc/cpuinfo; echo; uname -m", deadline=Deadline.after(_HOST_S, "look at the CPU"))
+    lines = said.decode(errors="replace").strip().splitlines()
     named = (line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "cpu\t", "uarch")))
-    return next(named, os.uname().machine)
+    return next(named, lines[-1])
 
 
 def _in_guest(shell: Shell, kind: str, cpu_s: Callable[[], float | None], deadline: Deadline) -> Work[float]:
@@ -323,16 +343,16 @@ def _in_guest(shell: Shell, kind: str, cpu_s: Callable[[], float | None], deadli
 
 
 def _on_host(folder: Path, kind: str) -> bytes:
-    command = ["perl", "-", f"{ROUND_S:g}", str(folder), kind]
+    """Natively, on the machine that the guests are on."""
+    uri = parse_uri(load_settings().uri)
+    place = shlex.quote(_REMOTE_FOLDER if uri.remote else str(folder))
+    deadline = Deadline.after(_HOST_S, "measure the host")
     try:
-        return subprocess.run(command, input=PROGRAM, capture_output=True, timeout=_HOST_S, check=True).stdout
-    except FileNotFoundError as error:
-        raise HostError("cannot measure this host: it has no perl", hint="install perl-base") from error
-    except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip()
-        raise HostError(f"cannot measure this host: {said}") from error
-    except subprocess.TimeoutExpired as error:
-        raise HostError(f"cannot measure this host: not done within {_HOST_S:g} s") from error
+        return link_to(uri).run(f"exec perl - {ROUND_S:g} {place} {kind}", stdin=io.BytesIO(PROGRAM), deadline=deadline)
+    except CommandError as error:
+        without = error.status == _NO_PROGRAM
+        hint = f"install perl-base on {uri.place}" if without else ""
+        raise HostError(f"cannot measure the host: {'it has no perl' if without else error.said}", hint=hint) from error
 
 
 def _is_fresh(path: Path) -> bool:

@@ -41,6 +41,11 @@ def list_files(shell: Shell, deadline: Deadline) -> Work[tuple[str, ...]]:
     listing = yield from fetch(
         shell, f"cd {WORK_FOLDER} && find . -type f -print0", limit=LISTING_BYTES, deadline=deadline
     )
+    return safe_names(listing)
+
+
+def safe_names(listing: bytes) -> tuple[str, ...]:
+    """The names in what `find -print0` says; those that are not safe are left out."""
     names = (raw.decode("utf-8", "replace").removeprefix("./") for raw in listing.split(b"\0") if raw)
     return tuple(name for name in names if _is_safe(name))
 

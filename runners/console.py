@@ -12,6 +12,9 @@ from dataclasses import dataclass
 READY = b"farm-guest: ready"
 """What the guest's init says when its SSH server listens (`runners/images/guest`)."""
 
+HUNG = "hung"
+"""The rule of a guest that stands still although its machine runs, whoever has found that out."""
+
 _CONTEXT_LINES = 12
 
 
@@ -23,29 +26,34 @@ class Crash:
     lines: tuple[str, ...]
 
 
-_RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
+RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("init-died", re.compile(r"Kernel panic - not syncing: Attempted to kill init")),
     ("no-root", re.compile(r"Kernel panic - not syncing: VFS: Unable to mount root|farm-guest: cannot mount")),
     ("out-of-memory-panic", re.compile(r"Kernel panic - not syncing: (System is deadlocked on memory|Out of memory)")),
     ("kernel-panic", re.compile(r"Kernel panic - not syncing")),
-    ("disk-error", re.compile(r"Buffer I/O error on dev|I/O error, dev vd|Remounting filesystem read-only")),
     (
         "kernel-oops",
         re.compile(
-            r"\bOops( - [A-Z]+)?[:#\[ ]|BUG: unable to handle|kernel BUG at|Unable to handle kernel|illegal operation: "
+            r"\bOops( - [A-Za-z ]+)?[:#\[ ]|BUG: unable to handle|kernel BUG at|Unable to handle kernel|"
+            r"BUG: Unable to handle|BUG: Kernel |illegal operation: |Internal error: "
         ),
     ),
+    ("out-of-memory", re.compile(r"(Out of memory|Memory cgroup out of memory): Killed process|invoked oom-killer: ")),
+    ("disk-error", re.compile(r"Buffer I/O error on dev|I/O error, dev (vd|sd|xvd|hd|nvme)")),
+    ("read-only", re.compile(r"Remounting filesystem read-only|Read-only file system")),
+    ("no-space", re.compile(r"No space left on device|Delayed block allocation failed .* with error 28")),
     (
-        "hung",
+        HUNG,
         re.compile(r"watchdog: BUG: soft lockup|rcu: INFO: .* detected stalls|INFO: task .* blocked for more than"),
     ),
 )
+"""What a console may show, the gravest first. What of it is the guest's own doing is for `farm.verdict` to say."""
 
 
 def find_crash(console: bytes) -> Crash | None:
     """The crash that a console shows, the gravest rule first; None where it shows none."""
     lines = console.decode("utf-8", "replace").replace("\r", "").split("\n")
-    for rule, pattern in _RULES:
+    for rule, pattern in RULES:
         for number, line in enumerate(lines):
             if pattern.search(line):
                 return Crash(

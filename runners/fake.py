@@ -20,11 +20,15 @@ import time
 from collections.abc import Callable
 from typing import BinaryIO
 
+from farm.config import Settings
 from farm.errors import ConnectError, HypervisorError, LostError
-from farm.model import GuestFacts, Order, Slowness, Stream, Usage
+from farm.model import GuestFacts, Offer, Order, Slowness, Stream, Usage
 from runners.console import READY
 from runners.deadline import Deadline
 from runners.guest import TICK, Chunk, Shell, Work
+from runners.hold import ADMIT
+from runners.lastwords import PROCESSES
+from runners.machines import MACHINES
 
 _TICK_S = 0.05
 _PANIC = b"""\
@@ -35,7 +39,18 @@ Kernel panic - not syncing: sysrq triggered crash
 
 
 class FakeBackend:
-    """Makes scripted guests."""
+    """Makes scripted guests, wherever it is."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Settings make no difference to it."""
+
+    def look(self) -> tuple[Offer, ...]:
+        """Every architecture: it only says so."""
+        return tuple(Offer(hypervisor="fake", arch=arch, emulated=True, scripted=True) for arch in MACHINES)
+
+    def probe(self) -> tuple[Offer, ...]:
+        """The same: there is nothing to run."""
+        return self.look()
 
     def create(self, order: Order, deadline: Deadline) -> Work[FakeGuest]:
         """A guest that has everything but a machine."""
@@ -119,6 +134,10 @@ class FakeGuest:
         """A command that does nothing."""
         return "true"
 
+    def invitation(self) -> str:
+        """The same."""
+        return "true"
+
     def crash(self) -> None:
         """Panic."""
         self._console += _PANIC
@@ -151,7 +170,22 @@ class FakeShell:
 
     def _plumbing(self) -> dict[str, Callable[[str, bytes], Work[int]]]:
         """The commands that the farm itself sends."""
-        return {"mkdir -p /work && tar": self._unpack, "cd /work && find": self._list, "cd /work && tar": self._pack}
+        return {
+            "mkdir -p /work && tar": self._unpack,
+            "cd /work && find": self._list,
+            "cd /work && tar": self._pack,
+            ADMIT: self._admit,
+            PROCESSES: self._processes,
+        }
+
+    def _processes(self, _command: str, _data: bytes) -> Work[int]:
+        yield Chunk(Stream.STDOUT, b"PID PPID STAT ELAPSED WCHAN COMMAND\n1 0 S 00:01 - init\n")
+        return 0
+
+    def _admit(self, _command: str, data: bytes) -> Work[int]:
+        self._guest.files["authorized_keys"] = data
+        yield TICK
+        return 0
 
     def _unpack(self, _command: str, data: bytes) -> Work[int]:
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:

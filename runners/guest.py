@@ -11,8 +11,9 @@ from collections.abc import Generator
 from importlib.metadata import entry_points
 from typing import BinaryIO, NamedTuple, Protocol, TypeVar
 
+from farm.config import Settings, load_settings
 from farm.errors import ConfigError
-from farm.model import GuestFacts, Order, Stream, Usage
+from farm.model import GuestFacts, Offer, Order, Stream, Usage
 from runners.deadline import Deadline
 
 
@@ -85,6 +86,9 @@ class Guest(Protocol):
     def access(self) -> str:
         """The command with which a person on its host gets in."""
 
+    def invitation(self) -> str:
+        """The same for somebody whose own key it knows: a command that needs no file of the host's."""
+
     def destroy(self) -> None:
         """End it and remove everything that was made for it; may be called at any time and again."""
 
@@ -95,12 +99,32 @@ class Backend(Protocol):
     def create(self, order: Order, deadline: Deadline) -> Work[Guest]:
         """Make the guest of an order, not started yet. Raises HostError; leaves nothing behind then."""
 
+    def look(self) -> tuple[Offer, ...]:
+        """What it can run on the host of its settings, as far as that can be said without running a machine.
 
-def load_backend(hypervisor: str) -> Backend:
-    """The backend that the entry point `farm.backends` of this name points to, a callable without arguments."""
+        One that has nothing to do with that host offers nothing.
+        """
+
+    def probe(self) -> tuple[Offer, ...]:
+        """The same, found out by running something of each kind.
+
+        Raises HostError where that failed for a reason that says nothing about the hypervisor.
+        """
+
+
+def backend_names() -> tuple[str, ...]:
+    """The hypervisors that there are backends for."""
+    return tuple(sorted(entry_points(group="farm.backends").names))
+
+
+def load_backend(hypervisor: str, settings: Settings | None = None) -> Backend:
+    """The backend that the entry point `farm.backends` of this name points to, a callable of the settings.
+
+    It is for the host that `Settings.uri` names. Raises ConfigError.
+    """
     found = entry_points(group="farm.backends")
     if hypervisor not in found.names:
-        known = ", ".join(sorted(found.names))
+        known = ", ".join(backend_names())
         raise ConfigError(f"cannot use hypervisor {hypervisor!r}: there is no such backend", hint=f"known: {known}")
-    backend: Backend = found[hypervisor].load()()
+    backend: Backend = found[hypervisor].load()(settings or load_settings())
     return backend

@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +75,27 @@ def read(path: Path) -> tuple[Entry, ...]:
         else:
             there.pop(entry, None)
     return tuple(reversed(there))
+
+
+def rewrite(path: Path, entries: Iterable[Entry]) -> None:
+    """Make a ledger list these and no others, the newest first; for who holds the lock of a dead owner's.
+
+    The file stays the same: a lock is on a file, not on a name.
+    """
+    lines = [json.dumps({"op": "add", "kind": entry.kind, "value": entry.value}) + "\n" for entry in entries]
+    path.write_text("".join(reversed(lines)), encoding="utf-8")
+
+
+def is_owned(path: Path) -> bool:
+    """Whether the owner of a ledger lives."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def private_folder(path: Path) -> Path:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from farm.mask import Masker, Needles
 from farm.model import Stream
 from runners.guest import Chunk
 
@@ -15,6 +16,26 @@ TAIL_BYTES = 256 * 1024
 """Kept from its end, where the beginning did not reach that far."""
 _BATCH_BYTES = 64 * 1024
 _BATCH_S = 0.3
+
+
+class Discretion:
+    """Takes secrets out of chunks, of each stream for itself."""
+
+    def __init__(self, needles: Needles) -> None:
+        self._needles = needles
+        self._maskers: dict[Stream, Masker] = {}
+
+    def take(self, chunk: Chunk) -> Chunk:
+        """What can be said of it by now."""
+        if chunk.stream not in self._maskers:
+            self._maskers[chunk.stream] = Masker(self._needles)
+        return chunk._replace(data=self._maskers[chunk.stream].take(chunk.data))
+
+    def rest(self, *, console: bool) -> Iterator[Chunk]:
+        """What was held back; the console goes on through all phases, so that it has a rest at the end only."""
+        for stream, masker in self._maskers.items():
+            if console or stream is not Stream.CONSOLE:
+                yield Chunk(stream, masker.rest())
 
 
 @dataclass

@@ -206,6 +206,25 @@ MACHINES = {
 }
 
 
+_PC_MODELS = r"(?!486|athlon|coreduo|kvm32|n270|pentium|qemu32|base|host).+(?<!-v\d)"
+CPU_MODELS = {
+    "amd64": _PC_MODELS,
+    "i386": _PC_MODELS,
+    "arm64": r"max|a64fx|cortex-a(3|5[357]|7.).*|neoverse-.*",
+    "armhf": r"max|cortex-a(7|8|9|15)",
+    "armel": r"max|cortex-a(7|8|9|15)",
+    "riscv64": r"max|rv64|rva.*s64|sifive-u54|thead-.*|tt-.*|veyron-.*|xiangshan-.*",
+    "ppc64el": r"power(8|9|10|11)",
+    "s390x": r"max|qemu|(z|gen)1.*(?<!-base)",
+    "mips64el": r"MIPS64R2-generic|mips64dspr2|I6.00|Octeon68XX",
+    "loong64": r"la464|max",
+}
+"""An architecture -> a regular expression of those of QEMU's CPU models that can be asked for.
+
+Versions (`EPYC-v2`) are not among them: they are QEMU's alone, and libvirt knows few.
+"""
+
+
 def machine_for(arch: str) -> Machine:
     """The row of an architecture, by Debian's name. Raises ConfigError."""
     if arch not in MACHINES:

@@ -11,6 +11,7 @@ ConnectError, what fails afterwards a LostError.
 from __future__ import annotations
 
 import contextlib
+import logging
 import select
 import socket
 import threading
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from functools import partial
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import paramiko
 
@@ -32,6 +33,7 @@ from runners.transport import Transport
 
 _TICK_S = 0.5
 _RETRY_S = 0.1
+_DIAL_S = 5.0
 _READ_BYTES = 256 * 1024
 _SEND_BYTES = 64 * 1024
 _LINGER_S = 1.0
@@ -45,13 +47,16 @@ _ALGORITHMS = {
 }
 _NO_STATUS = -1
 _KILLED = 137
-# Says that it is there, reads a line, byte for byte so that the rest stays, and does what it says. Noise that the
-# guest's login makes comes before that.
-_WAITING_SHELL = "printf '\\006'; IFS= read -r c; eval \"$c\""
+# Says that it is there, reads a line, byte for byte so that the rest stays, says that it has it, and does what it
+# says. Noise that the guest's login makes comes before that.
+_WAITING_SHELL = "printf '\\006'; IFS= read -r c; printf '\\006'; eval \"$c\""
 _THERE = b"\006"
+_BEGINNINGS = 3
 _NOISE_BYTES = 64 * 1024
 _ESCAPES = str.maketrans({"\\": r"\0134", "\n": r"\0012", "'": r"\0047"})
 _FAILURES = (paramiko.SSHException, OSError, EOFError)
+
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it says there is also raised, or of no interest
 
 T = TypeVar("T")
 
@@ -67,17 +72,17 @@ class SshShell:
         """Run a command line of the guest's `/bin/sh`; see `runners.guest.Shell`."""
         deadline.check()
         try:
-            channel = yield from self._take(deadline)
+            channel = yield from self._begin(_line(command), deadline)
         except _FAILURES as error:
             deadline.check()
-            raise LostError(f"cannot run a command in the guest: the connection is gone ({_say(error)})") from error
-        sending = _in_background(partial(_send, channel, _line(command), stdin))
+            raise LostError(f"cannot run a command in the guest: the connection is gone ({say(error)})") from error
+        sending = in_background(partial(send, channel, stdin))
         try:
-            yield from _output(channel, deadline)
+            yield from output(channel, deadline)
             return self._status(channel)
         finally:
-            channel.close()
-            self._next = _in_background(partial(_start_shell, self._transport, sending))
+            _close(channel)
+            self._next = in_background(partial(_start_shell, self._transport, sending))
 
     def prepare(self, deadline: Deadline) -> Work[None]:
         """Wait until a shell waits for the next command. Raises SSHException, OSError, EOFError."""
@@ -87,6 +92,16 @@ class SshShell:
     def close(self) -> None:
         """Close the connection; no harm if it is gone."""
         self._transport.close()
+
+    def _begin(self, line: bytes, deadline: Deadline) -> Work[paramiko.Channel]:
+        """A shell that has begun with a command; where one was ended while it waited, another does it."""
+        for _ in range(_BEGINNINGS):
+            channel = yield from self._take(deadline)
+            if (yield from self._result(in_background(partial(_tell, channel, line)), deadline)):
+                return channel
+            self._next = None
+            _close(channel)
+        raise paramiko.SSHException("the guest's shells end before they are told what to do")
 
     def _take(self, deadline: Deadline) -> Work[paramiko.Channel]:
         """The shell that waits; a new one if that could not be started, or has been ended meanwhile."""
@@ -98,9 +113,9 @@ class SshShell:
         return (yield from self._result(self._start(), deadline))
 
     def _start(self) -> Future[paramiko.Channel]:
-        return _in_background(partial(_start_shell, self._transport))
+        return in_background(partial(_start_shell, self._transport))
 
-    def _result(self, starting: Future[paramiko.Channel], deadline: Deadline) -> Work[paramiko.Channel]:
+    def _result(self, starting: Future[T], deadline: Deadline) -> Work[T]:
         while not wait((starting,), _TICK_S).done:
             yield TICK
             if deadline.remaining == 0:
@@ -115,7 +130,22 @@ class SshShell:
         return _KILLED if status == _NO_STATUS else status
 
 
-def connect(host: str, port: int, *, client: KeyPair, server: KeyPair, deadline: Deadline) -> Work[SshShell]:
+Dial = Callable[[Deadline], Any]
+"""Opens a connection to an SSH server: what paramiko takes as `sock`. Raises OSError where nobody answers."""
+
+
+def tcp(host: str, port: int) -> Dial:
+    """Straight from here."""
+
+    def dial(deadline: Deadline) -> socket.socket:
+        sock = socket.create_connection((host, port), timeout=max(0.1, min(_DIAL_S, deadline.remaining)))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # paramiko does not; 48 ms a command against 4
+        return sock
+
+    return dial
+
+
+def connect(dial: Dial, *, client: KeyPair, server: KeyPair, deadline: Deadline) -> Work[SshShell]:
     """Connect as root, check the host key strictly, and start a shell; comes to it when it waits for a command.
 
     A guest that does not answer yet is asked again until the deadline. Raises ConnectError at once where
@@ -123,12 +153,12 @@ def connect(host: str, port: int, *, client: KeyPair, server: KeyPair, deadline:
     """
     while True:
         try:
-            transport = yield from _handshake(host, port, client, server, deadline)
+            transport = yield from _handshake(dial, client, server, deadline)
             return (yield from _prepared(SshShell(transport), deadline))
         except _FAILURES as error:
             if deadline.remaining == 0:
                 raise ConnectError(
-                    f"cannot connect to the guest: {_say(error)} (tried for {deadline.allowed_s:g} s)"
+                    f"cannot connect to the guest: {say(error)} (tried for {deadline.allowed_s:g} s)"
                 ) from error
             yield TICK
             time.sleep(_RETRY_S)
@@ -144,7 +174,7 @@ def _prepared(shell: SshShell, deadline: Deadline) -> Work[SshShell]:
     return shell
 
 
-def _in_background(work: Callable[[], T]) -> Future[T]:
+def in_background(work: Callable[[], T]) -> Future[T]:
     """Begin something that waits for the guest; closing the connection ends the waiting."""
     future: Future[T] = Future()
 
@@ -172,16 +202,29 @@ def _start_shell(transport: paramiko.Transport, after: Future[None] | None = Non
             return channel
         if not said:
             break
-    channel.close()
+    _close(channel)
     raise paramiko.SSHException("the guest's shell does not start")
 
 
-def _send(channel: paramiko.Channel, line: bytes, stdin: BinaryIO | None) -> None:
-    """Tell a shell what to do, and everything that its command is to read."""
+def _close(channel: paramiko.Channel) -> None:
+    """Which tells the guest; where the connection breaks at that moment, what the command came to stands."""
+    with contextlib.suppress(*_FAILURES):
+        channel.close()
+
+
+def _tell(channel: paramiko.Channel, line: bytes) -> bool:
+    """Tell a waiting shell what to do; whether it has heard it. If not, it has done nothing; for `in_background`."""
+    with contextlib.suppress(OSError):  # it is closed
+        channel.sendall(line)
+        return bool(channel.recv(1) == _THERE)
+    return False
+
+
+def send(channel: paramiko.Channel, stdin: BinaryIO | None) -> None:
+    """Give a command everything that it is to read; for `in_background`."""
     # A command that ends without reading all its input closes the channel: its status tells what happened.
     # Who has lost interest in the command may close the input as well, which is a ValueError.
     with contextlib.suppress(*_FAILURES, ValueError):
-        channel.sendall(line)
         while stdin and (data := stdin.read(_SEND_BYTES)):
             channel.sendall(data)
         channel.shutdown_write()
@@ -194,10 +237,8 @@ def _line(command: str) -> bytes:
     return command.encode() + b"\n"
 
 
-def _handshake(host: str, port: int, client: KeyPair, server: KeyPair, deadline: Deadline) -> Work[paramiko.Transport]:
-    sock = socket.create_connection((host, port), timeout=max(0.1, min(5.0, deadline.remaining)))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # paramiko does not; 48 ms a command against 4
-    transport = Transport(sock)
+def _handshake(dial: Dial, client: KeyPair, server: KeyPair, deadline: Deadline) -> Work[paramiko.Transport]:
+    transport = Transport(dial(deadline))
     try:
         for name, wanted in _ALGORITHMS.items():
             setattr(transport.get_security_options(), name, wanted)
@@ -237,7 +278,7 @@ def _event(transport: paramiko.Transport, start: Callable[[threading.Event], obj
         raise TimeoutError("no answer to the SSH handshake")
 
 
-def _output(channel: paramiko.Channel, deadline: Deadline) -> Work[None]:
+def output(channel: paramiko.Channel, deadline: Deadline) -> Work[None]:
     """Yield what comes until the command is over and nothing more can come."""
     over_at: float | None = None
     news = select.poll()
@@ -266,5 +307,6 @@ def _output(channel: paramiko.Channel, deadline: Deadline) -> Work[None]:
             yield TICK
 
 
-def _say(error: BaseException) -> str:
+def say(error: BaseException) -> str:
+    """What an error says; its kind where it says nothing."""
     return str(error) or type(error).__name__

@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from farm.errors import ConfigError, FullError, LostError
+from farm.mask import masked, masked_bytes, without_secrets
 from farm.model import (
     SCRIPTS,
     ArtifactFound,
@@ -24,6 +25,7 @@ from farm.model import (
     Stream,
     TestsFound,
 )
+from farm.results import Results
 from farm.results import read as read_results
 from farm.slowness import timeouts_text
 from runners.calibrate import measured_before, measured_in
@@ -31,6 +33,7 @@ from runners.collect import WORK_FOLDER, fetch_files, list_files, matching, read
 from runners.counters import traffic
 from runners.deadline import Deadline
 from runners.guest import TICK, Chunk, Guest, Shell, Work
+from runners.hold import admit
 
 if TYPE_CHECKING:
     from runners.attempt import Attempt
@@ -56,7 +59,7 @@ VERBS = {
 
 
 def steps_of(order: Order) -> tuple[tuple[Phase, Step], ...]:
-    """The phases of an order up to its test, as they follow each other.
+    """The phases of an order up to its test, as they follow each other; of a reserved guest, until it is there.
 
     With a builder, `build` is the first of them, so that there are never two guests at a time.
     """
@@ -66,6 +69,8 @@ def steps_of(order: Order) -> tuple[tuple[Phase, Step], ...]:
         (Phase.CONNECT, _connect),
         (Phase.UPLOAD, _upload),
     )
+    if order.reserved_s:
+        return start[:3]
     if order.builder:
         rest = [phase for phase in SCRIPTS if phase is not Phase.BUILD]
         return ((Phase.BUILD, _build_elsewhere), *start, *((phase, _script) for phase in rest))
@@ -98,6 +103,8 @@ def _connect(attempt: Attempt, deadline: Deadline) -> Work[None]:
         facts = _known(attempt, slowness)
         yield _farm_says(timeouts_text(attempt.order.timeouts, facts, attempt.order.scripts))
     _say_what_has_changed(attempt, _known(attempt, slowness))
+    if attempt.order.reserved_s:
+        yield from admit(attempt.shell, attempt.order.ssh_key, deadline)
 
 
 def _known(attempt: Attempt, slowness: Slowness | None) -> GuestFacts:
@@ -136,7 +143,7 @@ def _script(attempt: Attempt, deadline: Deadline) -> Work[int]:
     phase, order = attempt.step, attempt.order
     attempt.tested = attempt.tested or phase is Phase.TEST
     path = f"/tmp/farm-{phase.value}.sh"  # noqa: S108 - in the guest
-    variables = {**order.build_env, **order.env} if phase is Phase.BUILD else order.env
+    variables = {**(order.build_env if phase is Phase.BUILD else {}), **order.env, **order.secrets}
     exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
     script = f"export {exports} FARM_PHASE={phase.value}\n{order.scripts[phase]}\n"
     command = f"cat >{path} && cd {WORK_FOLDER} && exec /bin/sh -e {path} </dev/null"
@@ -209,22 +216,55 @@ def collect(attempt: Attempt, deadline: Deadline) -> Work[None]:
         if name in results:
             _take_results(attempt, name, data)
         if name in artifacts:
-            attempt.found += [
-                ArtifactFound(at=_now(), path=name, data=data[start : start + _BYTES_PER_EVENT])
-                for start in range(0, max(1, len(data)), _BYTES_PER_EVENT)
-            ]
+            yield from _take_artifact(attempt, name, data)
         yield TICK
 
 
-def _take_results(attempt: Attempt, name: str, data: bytes) -> None:
-    results = read_results(name, data)
-    attempt.junit_files += 1
-    attempt.junit_problem = attempt.junit_problem or results.problem
-    attempt.count(results.tests)
+def _take_artifact(attempt: Attempt, name: str, data: bytes) -> Work[None]:
+    """Without secrets; one that is no text would be broken by a mask, and does not leave the worker."""
+    hidden = masked_bytes(attempt.needles, data)
+    if hidden != data and not _is_text(data):
+        yield Chunk(
+            Stream.FARM, f"[farm: the artifact {name!r} is not kept: a secret is in it, and it is no text]\n".encode()
+        )
+        return
     attempt.found += [
-        TestsFound(at=_now(), tests=results.tests[start : start + _TESTS_PER_EVENT])
-        for start in range(0, len(results.tests), _TESTS_PER_EVENT)
+        ArtifactFound(at=_now(), path=name, data=hidden[start : start + _BYTES_PER_EVENT])
+        for start in range(0, max(1, len(hidden)), _BYTES_PER_EVENT)
     ]
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        return "\0" not in data.decode()
+    except UnicodeDecodeError:
+        return False
+
+
+def _take_results(attempt: Attempt, name: str, data: bytes) -> None:
+    results = _read_results(attempt, name, data)
+    tests = tuple(without_secrets(attempt.needles, test) for test in results.tests)
+    attempt.junit_files += 1
+    attempt.junit_problem = attempt.junit_problem or masked(attempt.needles, results.problem)
+    attempt.count(tests)
+    attempt.found += [
+        TestsFound(at=_now(), tests=tests[start : start + _TESTS_PER_EVENT])
+        for start in range(0, len(tests), _TESTS_PER_EVENT)
+    ]
+
+
+def _read_results(attempt: Attempt, name: str, data: bytes) -> Results:
+    """Masked before it is read: reading cuts what is long, and of a secret at the cut a half would be left.
+
+    A secret that is a word of the format itself (`test`) cannot be, without the file being none any more; it is
+    masked in the texts alone then.
+    """
+    hidden = masked_bytes(attempt.needles, data)
+    results = read_results(name, hidden)
+    if not results.problem or hidden == data:
+        return results
+    whole = read_results(name, data)
+    return results if whole.problem else whole
 
 
 def teardown(attempt: Attempt, deadline: Deadline) -> Work[None]:

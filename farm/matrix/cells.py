@@ -12,7 +12,7 @@ from farm.matrix.combine import Combination, Expanded, Index, Item, expand
 from farm.matrix.near import did_you_mean
 from farm.matrix.tree import Path
 from farm.model import NO_LAYER, STANDARD_AXES, Cell, Excluded, Expansion, Matrix, Scalar, scalar_text
-from farm.model.matrix import layer_names, listed
+from farm.model.axes import layer_names, listed
 
 MAX_CELLS = 1000
 """Each cell is a guest: with one a minute these take 17 hours. More is a mistake in the axes."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from farm.model import Scalar
-from farm.model.matrix import listed, value_key
+from farm.model.axes import listed, value_key
 
 Axes = Mapping[str, Sequence[Scalar]]
 Item = Mapping[str, Scalar | tuple[Scalar, ...]]

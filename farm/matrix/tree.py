@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.composer import ComposerError, MaxDepthExceededError
+from ruamel.yaml.composer import Composer, ComposerError, MaxDepthExceededError
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
@@ -28,10 +28,11 @@ Mark = tuple[int, int]
 """Line and column, from 1."""
 
 MAX_BYTES = 1024 * 1024
-"""Of a matrix file: far more than a person writes; ruamel reads so much in some ten seconds."""
+"""Of a matrix file: far more than a person writes."""
 
 MAX_NODES = 50_000
-"""Values of a file with every alias written out: a few aliases of aliases can stand for billions."""
+"""Keys and values of a file, which ruamel reads in some seconds; and values with every alias written out: a few
+aliases of aliases can stand for billions."""
 
 MAX_DEPTH = 20
 """Of nesting: a matrix needs six levels."""
@@ -72,12 +73,15 @@ def parse(text: str, file: str) -> Tree:
     if len(text.encode(errors="replace")) > MAX_BYTES:
         raise _refused(file, (1, 1), f"the file is larger than {MAX_BYTES} bytes")
     yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _Composer
     yaml.max_depth = MAX_DEPTH
     yaml.composer.warn_double_anchors = False  # YAML 1.2 lets a name be given again
     try:
         root = yaml.compose(text)
     except MaxDepthExceededError as error:
         raise _refused(file, _mark(error.problem_mark), f"nested deeper than {MAX_DEPTH} levels") from error
+    except _TooManyError as error:
+        raise _refused(file, _mark(error.mark), f"more than {MAX_NODES} keys and values") from error
     except MarkedYAMLError as error:
         raise _not_yaml(text, file, error) from error
     except ReaderError as error:
@@ -88,6 +92,27 @@ def parse(text: str, file: str) -> Tree:
     return Tree(
         file, value, builder.keys, builder.values, tuple(builder.problems), builder.rewritten, frozenset(builder.broken)
     )
+
+
+class _TooManyError(Exception):
+    """There are more nodes than a matrix may have."""
+
+    def __init__(self, mark: Any) -> None:
+        super().__init__(mark)
+        self.mark = mark
+
+
+class _Composer(Composer):
+    """Counts, so that it need not read to its end what is too large anyway."""
+
+    _nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """One node, and all in it, for every key and every value."""
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise _TooManyError(self.parser.peek_event().start_mark)
+        return super().compose_node(parent, index)
 
 
 def _mark(mark: Any) -> Mark:

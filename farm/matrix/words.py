@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 from pydantic_core import ErrorDetails
 
@@ -12,7 +12,7 @@ from farm.errors import Problem
 from farm.matrix.near import did_you_mean
 from farm.matrix.tree import Path, Tree
 from farm.model import Build, Matrix, Model
-from farm.model.matrix import GUEST_PATH, LOCATION, NAME, NOT_BLANK, PACKAGE, SOURCES, VARIABLE
+from farm.model.fields import GUEST_PATH, LOCATION, NAME, NOT_BLANK, PACKAGE, SOURCES, VARIABLE
 
 _PATTERNS = {
     NAME: "a name: a letter, then letters, digits, '_', '.' or '-', 63 at most",
@@ -149,14 +149,17 @@ def keys_of(model: type[Model]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _parts() -> dict[Path, type[Model]]:
-    parts: dict[Path, type[Model]] = {(): Matrix}
-    for name, field in Matrix.model_fields.items():
-        kind = get_args(field.annotation)[-1] if get_origin(field.annotation) is dict else field.annotation
-        if isinstance(kind, type) and issubclass(kind, Model):
-            parts[(field.alias or name,)] = kind
-    parts["build", "mapping"] = Build
-    return parts | {("source", kind.__name__): kind for kind in SOURCES.values()}
+def _parts(model: type[Model], at: Path = ()) -> Iterator[tuple[Path, type[Model]]]:
+    """A part of the file, and all the parts in it: that a key holds, or may hold, or holds by their names."""
+    yield at, model
+    for name, field in model.model_fields.items():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Model):
+                yield from _parts(kind, (*at, field.alias or name))
 
 
-_LEVELS = _parts()
+_LEVELS: dict[Path, type[Model]] = {
+    **dict(_parts(Matrix)),
+    ("build", "mapping"): Build,
+    **{("source", kind.__name__): kind for kind in SOURCES.values()},
+}

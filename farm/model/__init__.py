@@ -1,5 +1,6 @@
 """The words of the farm as frozen types, each defined once. Everything else imports them from here."""
 
+from farm.model.access import ANYONE, AuditRecord, Identity, TokenRecord
 from farm.model.attempt import (
     ArtifactFound,
     AttemptEnded,
@@ -17,27 +18,17 @@ from farm.model.attempt import (
     Outcome,
     PhaseEnded,
     PhaseStarted,
+    Placed,
     Slowness,
     TestResult,
     TestsFound,
     Usage,
 )
+from farm.model.axes import AUTO, LAYER_SEPARATOR, NO_LAYER, STANDARD_AXES, axis_variable
 from farm.model.base import Model, Scalar, parse_duration, parse_size, scalar_text
+from farm.model.fields import Match
 from farm.model.image import CloudSpec, ImageSpec, LayerSpec
-from farm.model.matrix import (
-    LAYER_SEPARATOR,
-    NO_LAYER,
-    STANDARD_AXES,
-    Build,
-    Collect,
-    GuestSpec,
-    Layer,
-    Match,
-    Matrix,
-    Retries,
-    Timeouts,
-    axis_variable,
-)
+from farm.model.matrix import Build, Collect, GuestSpec, Layer, Matrix, Retries, Timeouts
 from farm.model.plan import (
     Cell,
     Excluded,
@@ -46,17 +37,35 @@ from farm.model.plan import (
     Offer,
     Placement,
     Plan,
+    Processor,
+    Room,
     Submission,
 )
 from farm.model.record import (
     ArtifactRecord,
     AttemptRecord,
     CellRecord,
+    EventRecord,
+    GuestLine,
+    HostLook,
+    HostMark,
     PhaseRecord,
+    RunQuery,
     RunRecord,
     RunSummary,
 )
+from farm.model.request import RemoteSource, RerunRequest, RunRequest, UploadedSource
+from farm.model.requires import CpuRequires, Requires, VirtualizationRequires
+from farm.model.reservation import (
+    RESERVATION,
+    ExtendRequest,
+    HoldRecord,
+    HoldState,
+    Reservation,
+    ReservationRequest,
+)
 from farm.model.source import (
+    NO_SOURCE,
     DebianSource,
     FolderSource,
     GitSource,
@@ -65,11 +74,18 @@ from farm.model.source import (
     Source,
     TarballSource,
 )
-from farm.model.words import SCRIPTS, Blame, Ending, Phase, Start, State, Stream, TestStatus, Verdict
+from farm.model.trial import Trial, Tried
+from farm.model.trigger import DeliveryRecord, FailedPush, NewDelivery, Push, Triggered
+from farm.model.waiver import Waiver
+from farm.model.words import SCRIPTS, Blame, Ending, Mark, Phase, Scope, Start, State, Stream, TestStatus, Verdict
 
 __all__ = [
+    "ANYONE",
+    "AUTO",
     "LAYER_SEPARATOR",
     "NO_LAYER",
+    "NO_SOURCE",
+    "RESERVATION",
     "SCRIPTS",
     "STANDARD_AXES",
     "ArtifactFound",
@@ -77,6 +93,7 @@ __all__ = [
     "AttemptEnded",
     "AttemptKey",
     "AttemptRecord",
+    "AuditRecord",
     "Blame",
     "Build",
     "Builder",
@@ -84,28 +101,41 @@ __all__ = [
     "CellRecord",
     "CloudSpec",
     "Collect",
+    "CpuRequires",
     "DebianSource",
+    "DeliveryRecord",
     "Ending",
     "Event",
+    "EventRecord",
     "Evidence",
     "Excluded",
     "Expansion",
+    "ExtendRequest",
+    "FailedPush",
     "Failure",
     "FolderSource",
     "GitSource",
     "GuestCreated",
     "GuestFacts",
+    "GuestLine",
     "GuestSpec",
     "Heartbeat",
     "Held",
+    "HoldRecord",
+    "HoldState",
     "Host",
+    "HostLook",
+    "HostMark",
+    "Identity",
     "ImageSpec",
     "Layer",
     "LayerSpec",
     "LogChunk",
+    "Mark",
     "Match",
     "Matrix",
     "Model",
+    "NewDelivery",
     "Offer",
     "Order",
     "Outcome",
@@ -113,14 +143,26 @@ __all__ = [
     "PhaseEnded",
     "PhaseRecord",
     "PhaseStarted",
+    "Placed",
     "Placement",
     "Plan",
+    "Processor",
+    "Push",
     "PypiSource",
+    "RemoteSource",
+    "Requires",
+    "RerunRequest",
+    "Reservation",
+    "ReservationRequest",
     "ResolvedSource",
     "Retries",
+    "Room",
+    "RunQuery",
     "RunRecord",
+    "RunRequest",
     "RunSummary",
     "Scalar",
+    "Scope",
     "Slowness",
     "Source",
     "Start",
@@ -132,8 +174,15 @@ __all__ = [
     "TestStatus",
     "TestsFound",
     "Timeouts",
+    "TokenRecord",
+    "Trial",
+    "Tried",
+    "Triggered",
+    "UploadedSource",
     "Usage",
     "Verdict",
+    "VirtualizationRequires",
+    "Waiver",
     "axis_variable",
     "parse_duration",
     "parse_size",

@@ -12,6 +12,9 @@ from farm.model.image import ImageSpec
 from farm.model.matrix import Collect, GuestSpec, Timeouts
 from farm.model.words import Blame, Ending, Phase, Start, Stream, TestStatus, Verdict
 
+LONGEST_HOLD_S = 7 * 24 * 3600.0
+"""For how long a guest is kept for a person at most, where nobody says otherwise."""
+
 
 class AttemptKey(Model):
     """Names one attempt: its run, its cell, and its number, from 1."""
@@ -38,6 +41,8 @@ class Order(Model):
     image: ImageSpec
     hypervisor: str
     guest: GuestSpec
+    cpu: str = ""
+    """The CPU model of the guest, as its hypervisor calls it; empty: the one that it gives by itself."""
     env: dict[str, str]
     scripts: dict[Phase, str]
     """The scripts of prepare, build and test; a phase that has none is left out."""
@@ -49,6 +54,19 @@ class Order(Model):
     timeouts: Timeouts
     source_digest: str
     hold_on_failure_s: float = 0.0
+    """How long a guest is kept that did not pass."""
+    reserved_s: float = 0.0
+    """How long a guest is kept in which nothing runs: it was reserved. 0: it was not."""
+    ssh_key: str = ""
+    """The public key of whom a guest is kept for."""
+    hold_limit_s: float = LONGEST_HOLD_S
+    """After which the worker ends a guest that is kept, whoever else was to do it."""
+    only: tuple[str, ...] = ()
+    """The hosts that have what it needs, by their names; empty: all with its hypervisor and architecture have."""
+    avoid: tuple[str, ...] = ()
+    """Hosts that it must not go to, by their names."""
+    secrets: dict[str, str] = Field(default_factory=dict, repr=False)
+    """More variables of the scripts, whose values must appear in no log."""
 
     @property
     def arch(self) -> str:
@@ -132,6 +150,13 @@ class _Event(Model):
     """Aware, UTC."""
 
 
+class Placed(_Event):
+    """The attempt has been given to a host."""
+
+    kind: Literal["placed"] = "placed"
+    host: str
+
+
 class PhaseStarted(_Event):
     """A phase begins."""
 
@@ -193,15 +218,6 @@ class ArtifactFound(_Event):
     data: bytes
 
 
-class Held(_Event):
-    """The failed guest is kept for a person to look at."""
-
-    kind: Literal["held"] = "held"
-    command: str
-    """How to get in."""
-    until: datetime
-
-
 class Failure(Model):
     """What went wrong in a phase, as evidence for the verdict."""
 
@@ -236,6 +252,20 @@ class Evidence(Model):
     tests: dict[TestStatus, int] = Field(default_factory=dict)
     failed_tests: tuple[str, ...] = ()
     """The first few by name."""
+    reserved: bool = False
+    """Nothing was to be tested: the guest was for a person."""
+
+
+class Held(_Event):
+    """The guest is kept for a person. It may be the last event: what ends this is most often a cancel."""
+
+    kind: Literal["held"] = "held"
+    command: str = ""
+    """How to get in; empty where it is told who it is not for."""
+    until: datetime
+    evidence: Evidence
+    """For the verdict, which is known before."""
+    usage: Usage | None = None
 
 
 class AttemptEnded(_Event):
@@ -250,7 +280,16 @@ class AttemptEnded(_Event):
 
 
 Event = Annotated[
-    PhaseStarted | PhaseEnded | LogChunk | Heartbeat | GuestCreated | TestsFound | ArtifactFound | Held | AttemptEnded,
+    Placed
+    | PhaseStarted
+    | PhaseEnded
+    | LogChunk
+    | Heartbeat
+    | GuestCreated
+    | TestsFound
+    | ArtifactFound
+    | Held
+    | AttemptEnded,
     Field(discriminator="kind"),
 ]
 
@@ -267,3 +306,5 @@ class Outcome(Model):
     lines: tuple[str, ...] = ()
     retry: bool = False
     """The cause is such that another attempt makes sense."""
+    flaky: bool = False
+    """Of a cell that passed: an attempt before had failed."""

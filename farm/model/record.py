@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
+
+from pydantic import Field
 
 from farm.model.attempt import AttemptKey, GuestFacts, Outcome, TestResult, Usage
 from farm.model.base import Model
-from farm.model.plan import Placement, Submission
-from farm.model.words import Ending, Phase, State, Verdict
+from farm.model.plan import Host, Placement, Submission
+from farm.model.words import Ending, Mark, Phase, State, Verdict
 
 
 class PhaseRecord(Model):
@@ -46,6 +49,8 @@ class AttemptRecord(Model):
     artifacts: tuple[ArtifactRecord, ...] = ()
     cpu_s: float = 0.0
     usage: Usage | None = None
+    host: str = ""
+    """Where it is or was; empty: it was given to none, or nobody knows."""
 
 
 class CellRecord(Model):
@@ -84,13 +89,93 @@ class RunRecord(Model):
         return sum(1 for cell in self.cells if cell.outcome and cell.outcome.verdict is verdict)
 
 
+class GuestLine(Model):
+    """A guest that there is now."""
+
+    run: str
+    cell: str
+    number: int
+    """Of the attempt."""
+    since: datetime
+
+
+class HostLook(Model):
+    """A host."""
+
+    name: str
+    host: Host | None
+    """What it can run, and in `room` what it has left; null: it has a mark, and is not there."""
+    drained: bool
+    """It gets nothing new; `mark` says who has decided that."""
+    reason: str
+    """Why it gets nothing new, and when it is tested."""
+    mark: Mark | None = None
+    """Who has decided that: `drained` a person, `failed` and `full` what its attempts came to; null: it takes work."""
+    due: datetime | None = None
+    """When it is tested, to take work again; null: that takes a person, or it takes work."""
+    guests: tuple[GuestLine, ...]
+    """The oldest first."""
+
+
 class RunSummary(Model):
     """A line of `farm runs`."""
 
     id: str
+    project: str
+    """The matrix' name."""
+    version: str
+    owner: str
+    priority: int
+    labels: dict[str, str]
     state: State
     created: datetime
     finished: datetime | None
     cancelled: bool
+    exit_code: int | None
+    """What `farm run` exits with; None while it goes on."""
+    rerun_of: str | None
     cells: int
     verdicts: dict[Verdict, int]
+    flaky: int = 0
+    """Of the cells that passed: those that did so only after a failure."""
+
+
+class RunQuery(Model):
+    """Which runs are asked for; what is None does not matter."""
+
+    project: str | None = None
+    version: str | None = None
+    owner: str | None = None
+    state: State | None = None
+    exit_code: int | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    before: str | None = None
+    """Only runs older than this one: the last of the page before."""
+    limit: int = 50
+
+
+class HostMark(Model):
+    """A host that takes no new work."""
+
+    name: str
+    mark: Mark
+    reason: str
+    since: datetime
+    due: datetime | None = None
+    """When it is tested; None: somebody has to say that it takes work again."""
+    tries: int = 0
+    """How often it was tested in vain."""
+
+
+class EventRecord(Model):
+    """Something that happened, in the order of `id`."""
+
+    id: int
+    run: str
+    cell: str | None
+    """None: to the run as a whole."""
+    number: int | None
+    """Of the attempt; None: to the cell, or the run."""
+    at: datetime
+    kind: str
+    payload: dict[str, Any]

@@ -62,3 +62,14 @@ class ResolvedSource(Model):
     archive: str
     files: int
     bytes: int
+
+
+NO_SOURCE = ResolvedSource(
+    kind="none",
+    description="",
+    digest="",
+    archive="",
+    files=0,
+    bytes=0,
+)
+"""Of a run that tests nothing."""

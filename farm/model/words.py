@@ -90,6 +90,35 @@ class Start(StrEnum):
     """From a snapshot of one that had booted."""
 
 
+class Mark(StrEnum):
+    """Why a host takes no new work."""
+
+    DRAINED = "drained"
+    """Somebody has said so, and has to say when it does again."""
+    FAILED = "failed"
+    """Infrastructure failed there several times in a row; a test of it brings it back."""
+    FULL = "full"
+    """It is short of disk or memory; a test of it brings it back."""
+
+
+class Scope(StrEnum):
+    """What a token is good for; each includes those before it."""
+
+    READ = "read"
+    """Look at everything but tokens and the audit log."""
+    SUBMIT = "submit"
+    """Submit runs, and cancel, repeat and reserve one's own."""
+    OPERATE = "operate"
+    """Anybody's runs; hosts, waivers, baselines."""
+    ADMIN = "admin"
+    """Tokens, and the audit log."""
+
+    def includes(self, other: Scope) -> bool:
+        """Whether a token of this scope may do what asks for another."""
+        order = tuple(Scope)
+        return order.index(self) >= order.index(other)
+
+
 class Stream(StrEnum):
     """Where a piece of a log comes from."""
 

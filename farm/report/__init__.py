@@ -9,13 +9,13 @@ from pathlib import Path
 
 from farm.errors import ConfigError
 from farm.model import RunRecord
+from farm.report import badge, ctrf, junit, markdown, page, spreadsheet
 from farm.report import document as json_document
-from farm.report import junit, markdown, page
 from farm.report.document import document
 from farm.report.page import ReadLog
 from farm.report.parts import Document
 
-__all__ = ["FORMATS", "Document", "Format", "ReadLog", "document", "render", "write"]
+__all__ = ["FORMATS", "Document", "Format", "ReadLog", "document", "put", "render", "write"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,9 @@ FORMATS = {
     "junit": Format("junit.xml", lambda report, _logs: junit.render(report)),
     "markdown": Format("summary.md", lambda report, _logs: markdown.render(report)),
     "html": Format("index.html", page.render),
+    "ctrf": Format("ctrf.json", lambda report, _logs: ctrf.render(report)),
+    "csv": Format("results.csv", lambda report, _logs: spreadsheet.render(report)),
+    "badge": Format("badge.svg", lambda report, _logs: badge.render(report)),
 }
 
 
@@ -54,6 +57,16 @@ def write(run: RunRecord, folder: Path, read_log: ReadLog) -> tuple[Path, ...]:
     except OSError as error:
         raise ConfigError(
             f"cannot write the report to {folder}: {error.strerror or error}", hint="name another folder with --out"
+        ) from error
+
+
+def put(path: Path, text: str) -> Path:
+    """Write a file, which appears whole or not at all. Raises ConfigError."""
+    try:
+        return _put(path, text)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror or error}", hint="name another file with --out"
         ) from error
 
 

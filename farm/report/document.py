@@ -6,7 +6,7 @@ import glob
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import datetime
 
 from farm.model import (
@@ -19,6 +19,7 @@ from farm.model import (
     PhaseRecord,
     RunRecord,
     State,
+    Submission,
     TestResult,
     TestStatus,
     Verdict,
@@ -66,10 +67,10 @@ def document(run: RunRecord) -> Document:
     plan = run.submission.plan
     return Document(
         schema_version=SCHEMA,
-        run=_run(run),
+        run=run_part(run, count_tests(Counter(test.status for cell in run.cells for test in _tests(cell)))),
         excluded=tuple(ExcludedPart.model_validate(one) for one in plan.excluded),
         warnings=plan.warnings,
-        cells=tuple(_cell(run, cell) for cell in run.cells),
+        cells=tuple(cell_part(run.submission, cell) for cell in run.cells),
     )
 
 
@@ -89,7 +90,8 @@ def rerun_command(matrix_file: str, cell_id: str) -> str:
     return f"farm run {shlex.quote(matrix_file)} --only {shlex.quote(glob.escape(cell_id))}"
 
 
-def _run(run: RunRecord) -> RunPart:
+def run_part(run: RunRecord, tests: TestCounts) -> RunPart:
+    """A run as a whole; `tests` are those of the attempts that count."""
     submission, counts = run.submission, _count_cells(run)
     code = exit_code(run) if run.state is State.FINISHED else None
     return RunPart(
@@ -106,15 +108,22 @@ def _run(run: RunRecord) -> RunPart:
         exit_meaning="" if code is None else _EXIT_MEANINGS[code],
         headline=_headline(run, counts),
         cells=counts,
-        tests=_count_tests(test for cell in run.cells for test in _tests(cell)),
+        tests=tests,
+        project=submission.plan.matrix.name,
+        version=submission.version,
+        labels=submission.labels,
+        owner=submission.owner,
+        priority=submission.priority,
+        rerun_of=submission.rerun_of,
     )
 
 
-def _cell(run: RunRecord, record: CellRecord) -> CellPart:
+def cell_part(submission: Submission, record: CellRecord) -> CellPart:
+    """A cell of a run, with as much of its attempts as the record has."""
     cell, placement, last = record.placement.cell, record.placement, record.last
     facts = last.facts if last else None
     phases = last.phases if last else ()
-    limits = LimitsPart.model_validate(run.submission.plan.matrix.guest)
+    limits = LimitsPart.model_validate(submission.plan.matrix.guest)
     return CellPart(
         id=cell.id,
         values=cell.values,
@@ -127,8 +136,8 @@ def _cell(run: RunRecord, record: CellRecord) -> CellPart:
         host=facts.host if facts else "",
         image_digest=facts.image_digest if facts else "",
         pinned=PinPart.model_validate(placement.pinned) if placement.pinned else None,
-        tests=_count_tests(_tests(record)),
-        rerun=clean_line(rerun_command(run.submission.matrix_file or "MATRIX", cell.id), limit=8_000),
+        tests=count_tests(Counter(test.status for test in _tests(record))),
+        rerun=clean_line(rerun_command(submission.matrix_file or "MATRIX", cell.id), limit=8_000),
         attempts=tuple(_attempt(attempt, limits) for attempt in record.attempts),
     )
 
@@ -152,7 +161,9 @@ def _attempt(record: AttemptRecord, limits: LimitsPart) -> AttemptPart:
 
 
 def _phase(record: PhaseRecord, facts: GuestFacts | None, limits: LimitsPart) -> PhasePart:
-    limited = limits.cpu_percent is not None or limits.disk_bytes_per_s is not None
+    limited = any(
+        limit is not None for limit in (limits.cpu_percent, limits.disk_bytes_per_s, limits.network_bytes_per_s)
+    )
     estimate = None if limited or facts is None else _native_estimate(record, facts)
     return PhasePart.model_validate({**record.model_dump(), "native_estimate_s": estimate})
 
@@ -176,12 +187,13 @@ def _between(start: datetime, end: datetime | None) -> float | None:
 def _count_cells(run: RunRecord) -> CellCounts:
     by_verdict = {verdict.value: run.count(verdict) for verdict in Verdict}
     unfinished = len(run.cells) - sum(by_verdict.values())
-    return CellCounts(all=len(run.cells), unfinished=unfinished, **by_verdict)
+    flaky = sum(1 for cell in run.cells if cell.outcome and cell.outcome.flaky)
+    return CellCounts(all=len(run.cells), unfinished=unfinished, flaky=flaky, **by_verdict)
 
 
-def _count_tests(tests: Iterable[TestResult]) -> TestCounts:
-    found = Counter(test.status for test in tests)
-    return TestCounts(all=found.total(), **{status.value: found[status] for status in TestStatus})
+def count_tests(found: Mapping[TestStatus, int]) -> TestCounts:
+    """Counts by status as a part."""
+    return TestCounts(all=sum(found.values()), **{status.value: found.get(status, 0) for status in TestStatus})
 
 
 def _headline(run: RunRecord, counts: CellCounts) -> str:
@@ -192,5 +204,7 @@ def _headline(run: RunRecord, counts: CellCounts) -> str:
     passed = f"{counts.passed} of {counts.all} {cells} passed"
     if counts.all and counts.passed == counts.all:
         passed = "The only cell passed" if counts.all == 1 else f"All {counts.all} cells passed"
+    if counts.flaky:
+        passed += ", but only after a failure" if counts.all == 1 else f" ({counts.flaky} of them flaky)"
     opening = "Cancelled: " if run.cancelled else "" if run.state is State.FINISHED else "Not finished yet: "
     return opening + ", ".join([passed, *others]) + "."

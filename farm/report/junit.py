@@ -9,10 +9,12 @@ from collections.abc import Iterable
 from xml.etree.ElementTree import indent, tostring
 
 from defusedxml.ElementTree import fromstring
-from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
+from junitparser import Error, Failure, JUnitXml, Skipped, TestSuite
 from junitparser.junitparser import FinalResult
+from junitparser.xunit2 import FlakyError, FlakyFailure, InterimResult, TestCase
 
 from farm.model import TestStatus, Verdict
+from farm.report.evidence import Key, failed_attempts, failures_before, stands_alone
 from farm.report.parts import CellPart, Document, TestPart
 from farm.report.words import verdict
 
@@ -29,6 +31,8 @@ _OF_CELL: dict[Verdict | None, type[FinalResult]] = {
     None: Skipped,
 }
 """What is in neither passed."""
+_OF_TRY: dict[TestStatus, type[InterimResult]] = {TestStatus.FAILED: FlakyFailure, TestStatus.ERROR: FlakyError}
+"""Of a test that passes: what it came to before, by Surefire's names."""
 _OWN_SUITE = "farm"
 
 
@@ -46,20 +50,13 @@ def render(report: Document) -> str:
 
 def _suites(cell: CellPart) -> Iterable[TestSuite]:
     by_suite: dict[str, list[TestCase]] = {}
+    before = failures_before(cell)
     for test in cell.last.tests if cell.last else ():
-        by_suite.setdefault(test.suite, []).append(_case(test))
-    if _stands_alone(cell):
+        tries = before.get(Key(test.suite, test.classname, test.name), ()) if test.status is TestStatus.PASSED else ()
+        by_suite.setdefault(test.suite, []).append(_case(test, tries))
+    if stands_alone(cell):
         by_suite.setdefault(_OWN_SUITE, []).append(_cell_case(cell))
     return [_suite(cell, name, cases) for name, cases in by_suite.items()]
-
-
-def _stands_alone(cell: CellPart) -> bool:
-    """Whether its tests alone would not show what it came to."""
-    enough = {
-        Verdict.PASSED: cell.tests.all > 0,
-        Verdict.FAILED: cell.tests.failed + cell.tests.error > 0,
-    }
-    return not (cell.verdict and enough.get(cell.verdict, False))
 
 
 def _suite(cell: CellPart, name: str, cases: list[TestCase]) -> TestSuite:
@@ -88,13 +85,16 @@ def _properties(cell: CellPart) -> dict[str, str]:
     }
 
 
-def _case(test: TestPart) -> TestCase:
+def _case(test: TestPart, tries: Iterable[TestPart]) -> TestCase:
+    """A test, with what it came to in attempts before the one in which it passed."""
     case = TestCase(test.name, test.classname or test.suite, test.duration_s)
     kind = _OF_TEST.get(test.status)
     if kind:
         case.result = _result(kind, test.message, test.status.value, test.detail)
     elif test.message or test.detail:
         case.system_out = "\n".join(filter(None, (test.message, test.detail)))
+    for one in tries:
+        case.add_interim_result(_interim(_OF_TRY[one.status], one.message, one.status.value, one.detail))
     return case
 
 
@@ -108,11 +108,19 @@ def _cell_case(cell: CellPart) -> TestCase:
         case.result = _result(
             kind, message, outcome.rule if outcome else "", "\n".join(outcome.lines if outcome else ())
         )
+    for failure in failed_attempts(cell):
+        case.add_interim_result(_interim(FlakyFailure, failure.summary, failure.rule, "\n".join(failure.lines)))
     return case
 
 
 def _duration_s(cell: CellPart) -> float:
     return (cell.last.duration_s or 0.0) if cell.last else 0.0
+
+
+def _interim(kind: type[InterimResult], message: str, type_: str, text: str) -> InterimResult:
+    result = kind(message, type_)
+    result.text = text
+    return result
 
 
 def _result(kind: type[FinalResult], message: str, type_: str, text: str) -> FinalResult:

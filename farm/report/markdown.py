@@ -18,7 +18,8 @@ from farm.text import shorten
 
 _PLAIN = re.compile(r"[^\w ,=/·–-]|_")
 _BACKTICKS = re.compile("`+")
-_SIGNS = {"passed": "✔", "failed": "✘", "error": "⚠"}
+_SIGNS = {"passed": "✔", "flaky": "≈", "failed": "✘", "error": "⚠"}
+_LOUD = frozenset({"failed", "error", "flaky"})
 _MOST_ROWS = 300
 _MOST_TROUBLES = 30
 _MOST_TESTS = 8
@@ -28,7 +29,14 @@ _LONGEST_BLOCK = 1_500
 
 def render(report: Document) -> str:
     """`summary.md`."""
-    parts = (_head(report), _table(grid(report.cells)), _troubles(report), _used(report), _foot(report))
+    parts = (
+        _head(report),
+        _table(grid(report.cells)),
+        _troubles(report),
+        _flaky(report),
+        _used(report),
+        _foot(report),
+    )
     return "\n".join(chain.from_iterable(parts)) + "\n"
 
 
@@ -67,7 +75,7 @@ def _slot(cell: CellPart) -> str:
     word = words.verdict(cell)
     shown = f"{_SIGNS.get(word, '·')} {word}"
     blame = f" ({cell.outcome.blame})" if cell.outcome and cell.outcome.blame else ""
-    text = f"**{shown}**{blame}" if word in {"failed", "error"} else shown
+    text = f"**{shown}**{blame}" if word in _LOUD else shown
     return f"{text}, {words.tests(cell.tests)}" if cell.tests.all else text
 
 
@@ -77,6 +85,20 @@ def _troubles(report: Document) -> Iterator[str]:
     left = len(report.troubles) - _MOST_TROUBLES
     if left > 0:
         yield f"… and {left} more cells that did not pass, in `index.html`.\n"
+
+
+def _flaky(report: Document) -> Iterator[str]:
+    """What passed, but not at once."""
+    cells = [cell for cell in report.cells if cell.outcome and cell.outcome.flaky]
+    if not cells:
+        return
+    yield "## Flaky: passed only after a failure"
+    yield ""
+    for cell in cells[:_MOST_TROUBLES]:
+        yield f"- {code(cell.id)}: {code(cell.outcome.summary if cell.outcome else '')}"
+    if len(cells) > _MOST_TROUBLES:
+        yield f"- … and {len(cells) - _MOST_TROUBLES} more, in `index.html`."
+    yield ""
 
 
 def _trouble(cell: CellPart) -> Iterator[str]:
@@ -143,7 +165,8 @@ def _foot(report: Document) -> Iterator[str]:
     source = report.run.source
     yield "---"
     yield ""
-    yield f"Source: {escape(source.kind)} {code(source.description)}, digest {code(source.digest)}."
+    if source.digest:
+        yield f"Source: {escape(source.kind)} {code(source.description)}, digest {code(source.digest)}."
     yield from dict.fromkeys(
         f"\n{code(str(cell.values['image']))} on {escape(cell.pinned.arch)} was {escape(cell.pinned.name)},"
         f" digest {code(cell.pinned.digest)}."

@@ -65,6 +65,8 @@ class CellCounts(Part):
 
     all: int
     passed: int
+    flaky: int = 0
+    """Of those that passed: only after a failure."""
     failed: int
     error: int
     skipped: int
@@ -105,6 +107,15 @@ class RunPart(Part):
     """One sentence for a person."""
     cells: CellCounts
     tests: TestCounts
+    project: Line
+    """What its history is kept under: the matrix' name."""
+    version: Line
+    """What was tested, as people call it; empty where nobody said."""
+    labels: dict[Line, Line]
+    owner: Line
+    priority: int
+    rerun_of: Line | None
+    """The run of which this repeats some cells."""
 
 
 class ExcludedPart(Part):
@@ -124,6 +135,8 @@ class OutcomePart(Part):
     summary: Line
     lines: tuple[Verbatim, ...]
     """The lines of a log, the console or an exception that decided."""
+    flaky: bool = False
+    """Of a cell that passed: an attempt before had failed. Its summary says how; its lines are those of the failure."""
 
 
 class SlownessPart(Part):
@@ -187,6 +200,8 @@ class LimitsPart(Part):
     cpu_percent: int | None
     """Of one CPU."""
     disk_bytes_per_s: int | None
+    network_bytes_per_s: int | None = None
+    """In each direction."""
     disk_mib: int
 
 
@@ -226,8 +241,8 @@ class ArtifactPart(Part):
     sha256: Line
 
 
-class AttemptPart(Part):
-    """One try at a cell."""
+class AttemptFacts(Part):
+    """What every view of a try at a cell has."""
 
     number: int
     state: State
@@ -238,13 +253,18 @@ class AttemptPart(Part):
     guest: GuestPart | None
     """null where none was made."""
     phases: tuple[PhasePart, ...]
-    tests: tuple[TestPart, ...]
     artifacts: tuple[ArtifactPart, ...]
     cpu_s: float
     """CPU time of the farm's worker, without the hypervisor's."""
     limits: LimitsPart
     usage: UsagePart | None
     """null where there was no guest, or it was gone before it could be asked."""
+
+
+class AttemptPart(AttemptFacts):
+    """One try at a cell."""
+
+    tests: tuple[TestPart, ...]
 
 
 class PinPart(Part):
@@ -257,8 +277,8 @@ class PinPart(Part):
     """Names its content; nothing else was run."""
 
 
-class CellPart(Part):
-    """One combination of axis values and what it came to."""
+class CellFacts(Part):
+    """What every view of a cell has in common."""
 
     id: Name
     values: dict[Name, Value]
@@ -275,6 +295,11 @@ class CellPart(Part):
     image_digest: Line
     pinned: PinPart | None
     """Where the cell names its image by an alias, what that was settled to; else null."""
+
+
+class CellPart(CellFacts):
+    """One combination of axis values and what it came to."""
+
     tests: TestCounts
     rerun: str
     """The command that runs this cell alone."""

@@ -7,6 +7,9 @@ from datetime import datetime
 from farm.model import Start, State
 from farm.report.parts import CellPart, GuestPart, LimitsPart, SlownessPart, TestCounts, UsagePart
 
+FLAKY = "flaky"
+"""The word for a cell that passed only after a failure."""
+
 _MINUTE_S = 60
 _HOUR_S = 3600
 _KIB = 1024
@@ -74,6 +77,7 @@ def limits(found: LimitsPart) -> str:
     """`50% of a CPU, disk 20.0 MiB/s`; nothing where none was asked for."""
     words = [f"{found.cpu_percent}% of a CPU"] if found.cpu_percent else []
     words += [f"disk {size(found.disk_bytes_per_s)}/s"] if found.disk_bytes_per_s else []
+    words += [f"network {size(found.network_bytes_per_s)}/s"] if found.network_bytes_per_s else []
     return ", ".join(words)
 
 
@@ -93,7 +97,9 @@ def _pair(one: int | None, what: str, other: int | None, what_other: str) -> str
 
 
 def verdict(cell: CellPart) -> str:
-    """The verdict in one word; without one `queued`, `running` or `unknown`."""
+    """The verdict in one word, `flaky` for a pass after a failure; without one `queued`, `running` or `unknown`."""
+    if cell.outcome and cell.outcome.flaky:
+        return FLAKY
     if cell.verdict:
         return cell.verdict.value
     return "unknown" if cell.state is State.FINISHED else cell.state.value

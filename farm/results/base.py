@@ -15,6 +15,8 @@ LONGEST_NAME = 500
 LONGEST_MESSAGE = 2_000
 LONGEST_DETAIL = 32_000
 MOST_PROBLEMS = 5
+FLAKY = "passed only after "
+"""How the message of a test begins that failed first and passed on a later try."""
 
 
 class Results(Model):

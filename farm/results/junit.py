@@ -21,7 +21,7 @@ from junitparser.xunit2 import InterimResult, TestCase
 
 from farm.errors import UntrustedError
 from farm.model import TestStatus
-from farm.results.base import DEEPEST, LONGEST_DETAIL, Gathered
+from farm.results.base import DEEPEST, FLAKY, LONGEST_DETAIL, Gathered
 from farm.text import clean_line
 
 _MOST_ELEMENTS = 2_000_000
@@ -179,7 +179,7 @@ def _message(results: Sequence[Result], interim: Sequence[InterimResult], status
     messages = [result.message or _first_line(result.text) for result in results]
     if status is TestStatus.PASSED and interim:
         again = interim[0].message or _first_line(interim[0].text) or interim[0].type or "no message"
-        return f"passed only after {len(interim)} failed tries: {again}"
+        return f"{FLAKY}{len(interim)} failed tries: {again}"
     return next(filter(None, messages), "") or next((result.type for result in results if result.type), "")
 
 

@@ -46,7 +46,7 @@ def open_pypi(source: PypiSource, *, base: Path, cache: Path, limits: Limits) ->
         if "versions" in answer:
             raise _not_there(source, answer["versions"])
         _check(file, answer, what)
-        with unpacked(file, f"pypi {what}", limits) as tree:
+        with unpacked(file, f"pypi {what}", limits, whole=False) as tree:
             yield tree
 
 

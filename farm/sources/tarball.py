@@ -25,7 +25,7 @@ from farm.sources.urls import fetched, opened, shown
 def open_tarball(source: TarballSource, *, base: Path, cache: Path, limits: Limits) -> Iterator[Tree]:
     """The tree in the archive, without a single folder around everything. Raises SourceError."""
     file = kept(source.tarball, source.sha256, base=base, cache=cache, limits=limits)
-    with unpacked(file, f"tarball {shown(source.tarball)}", limits) as tree:
+    with unpacked(file, f"tarball {shown(source.tarball)}", limits, whole=False) as tree:
         yield tree
 
 
@@ -34,8 +34,7 @@ def kept(place: str, sha256: str, *, base: Path, cache: Path, limits: Limits) ->
     ready = cache / "files" / sha256
     if ready.exists():
         return ready
-    url = place if "://" in place else (base / place).absolute().as_uri()
-    with fetched(url) as blocks, written(ready.parent) as (file, name):
+    with _content(place, base) as blocks, written(ready.parent) as (file, name):
         found = copy(blocks, file, limit=limits.bytes, to=f"fetch {shown(place)}")
         if found != sha256:
             raise SourceError(
@@ -46,12 +45,23 @@ def kept(place: str, sha256: str, *, base: Path, cache: Path, limits: Limits) ->
 
 
 @contextmanager
-def unpacked(path: Path, description: str, limits: Limits) -> Iterator[Tree]:
-    """The tree in a tar archive, compressed or not, without a single folder around it. Raises SourceError."""
+def _content(place: str, base: Path) -> Iterator[Iterator[bytes]]:
+    if "://" in place:
+        with fetched(place) as blocks:
+            yield blocks
+        return
+    # By the path as it is: a URL of it would make `nowhere/../file` the same as `file`.
+    with opened(base / place) as file:
+        yield blocks_of(file)
+
+
+@contextmanager
+def unpacked(path: Path, description: str, limits: Limits, *, whole: bool) -> Iterator[Tree]:
+    """The tree in a tar archive, compressed or not; `whole` as in `Tree`. Raises SourceError."""
     with TemporaryFile() as plain:
         _decompress(path, plain, description, limits)
         plain.seek(0)
-        with tar_tree(plain, description, whole=False) as tree:
+        with tar_tree(plain, description, whole=whole) as tree:
             yield tree
 
 

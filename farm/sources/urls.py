@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import httpx
 
@@ -18,6 +20,9 @@ _AS_IT_IS = {"Accept-Encoding": "identity"}
 """The SHA-256 is the file's own, not that of a compressed form for the way."""
 _TIMEOUT_S = 60.0
 """For a connection and for every piece of an answer."""
+_LONGEST_S = 900.0
+"""For all of it, as for git: a server that sends a byte a minute would hold up whoever waits for ever. A GiB, the
+largest source, takes this long at 10 Mbit/s."""
 
 
 def shown(url: str) -> str:
@@ -37,7 +42,11 @@ def fetched(url: str) -> Iterator[Iterator[bytes]]:
             with opened(Path(parsed.path)) as file:
                 yield blocks_of(file)
             return
-        with httpx.stream("GET", url, headers=_AS_IT_IS, follow_redirects=True, timeout=_TIMEOUT_S) as answer:
+        with (
+            _deadline(url) as deadline,
+            httpx.Client(headers=_AS_IT_IS, follow_redirects=True, timeout=_TIMEOUT_S) as client,
+            client.stream("GET", url, extensions={"trace": deadline.trace}) as answer,
+        ):
             answer.raise_for_status()
             yield answer.iter_raw(BLOCK_BYTES)
     except httpx.HTTPStatusError as error:
@@ -51,6 +60,47 @@ def fetched(url: str) -> Iterator[Iterator[bytes]]:
         ) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise SourceError(f"cannot fetch {shown(url)}: {error}") from error
+
+
+class _Deadline:
+    """Ends the connections of a request when its time is up: httpx limits only the wait for each piece."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self._sockets: list[socket.socket] = []
+
+    def trace(self, name: str, info: dict[str, Any]) -> None:
+        """What httpcore calls with every step; see its `trace` extension."""
+        if name.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self._sockets.append(info["return_value"].get_extra_info("socket"))
+            if self.over.is_set():
+                self._end()
+
+    def expire(self) -> None:
+        """The time is up."""
+        self.over.set()
+        self._end()
+
+    def _end(self) -> None:
+        for one in tuple(self._sockets):
+            with suppress(OSError):  # it has been closed, or its other end has gone
+                one.shutdown(socket.SHUT_RDWR)  # unlike `close` it wakes the thread that reads
+
+
+@contextmanager
+def _deadline(url: str) -> Iterator[_Deadline]:
+    deadline = _Deadline()
+    timer = threading.Timer(_LONGEST_S, deadline.expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield deadline
+    except (httpx.HTTPError, SourceError) as error:  # the second: an answer of no known length just ends
+        if not deadline.over.is_set():
+            raise
+        raise SourceError(f"cannot fetch {shown(url)}: it is not done after {_LONGEST_S:g} s") from error
+    finally:
+        timer.cancel()
 
 
 @contextmanager

@@ -6,7 +6,10 @@ import errno
 import hashlib
 import os
 import re
+import stat
+import threading
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from farm.errors import NotFoundError, UntrustedError
 from farm.model import ArtifactFound, ArtifactRecord, AttemptKey, LogChunk, Phase, Stream
@@ -15,6 +18,8 @@ from farm.text import safe_path
 _SLUG_CHARS = 60
 _HASH_CHARS = 16
 _CONSOLE = "console"
+LOGS = (*(phase.value for phase in Phase), _CONSOLE)
+"""The names that logs may have."""
 _IN_THE_WAY = frozenset({errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG})
 """What the system says of a name that another file of the same attempt, or its own length, rules out."""
 
@@ -26,6 +31,12 @@ class Files:
         self._folder = folder / "runs"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._digests: dict[Path, hashlib._Hash] = {}
+        self._lock = threading.Lock()
+        """Of the digests: attempts may be written and closed by several threads, though no attempt by two at once."""
+
+    def any(self) -> bool:
+        """Whether an attempt has left anything yet."""
+        return next(self._folder.iterdir(), None) is not None
 
     def of(self, key: AttemptKey) -> Path:
         """The folder of an attempt; below the store's whatever the key holds."""
@@ -52,13 +63,15 @@ class Files:
                 raise
             raise UntrustedError(f"cannot keep the artifact {str(name)!r}: {error.strerror}") from error
         digest.update(found.data)
-        self._digests[path] = digest
+        with self._lock:
+            self._digests[path] = digest
         return ArtifactRecord(path=found.path, bytes=path.stat().st_size, sha256=digest.hexdigest())
 
     def close(self, key: AttemptKey) -> None:
         """Nothing more comes from this attempt."""
         folder = self.of(key)
-        self._digests = {path: digest for path, digest in self._digests.items() if not path.is_relative_to(folder)}
+        with self._lock:
+            self._digests = {path: digest for path, digest in self._digests.items() if not path.is_relative_to(folder)}
 
     def log(self, key: AttemptKey, name: str) -> bytes:
         """A log as it was written. Raises NotFoundError."""
@@ -71,15 +84,30 @@ class Files:
 
     def logs(self, key: AttemptKey) -> tuple[str, ...]:
         """The names of the logs there are, in the order of the phases, the console last."""
-        names = (*(phase.value for phase in Phase), _CONSOLE)
-        return tuple(name for name in names if self._log(key, name).exists())
+        return tuple(name for name in LOGS if self._log(key, name).exists())
+
+    def log_sizes(self, key: AttemptKey) -> dict[str, int]:
+        """The bytes that each log has by now, in the order of the phases, the console last."""
+        return {name: self._log(key, name).stat().st_size for name in self.logs(key)}
+
+    def open_log(self, key: AttemptKey, name: str) -> BinaryIO:
+        """A log, to be read as far as it goes. Raises NotFoundError where there is none, or none yet."""
+        if name not in LOGS:
+            raise NotFoundError(f"cannot find a log {name!r} of {key}: there is none", hint=f"known: {', '.join(LOGS)}")
+        return _open(self.of(key), PurePosixPath("logs", f"{name}.log"), f"a log {name!r} of {key}")
+
+    def open_artifact(self, key: AttemptKey, path: str) -> BinaryIO:
+        """A file that an attempt has left. Raises NotFoundError, UntrustedError for a name that leads away."""
+        return _open(self.of(key), "artifacts" / safe_path(path), f"the artifact {path!r} of {key}")
 
     def _log(self, key: AttemptKey, name: str) -> Path:
         return self.of(key) / "logs" / f"{name}.log"
 
     def _digest_so_far(self, path: Path) -> hashlib._Hash:
         """Of what the file holds; a large file comes in pieces, and is read again only where writing one went wrong."""
-        if known := self._digests.pop(path, None):
+        with self._lock:
+            known = self._digests.pop(path, None)
+        if known:
             return known
         if not path.is_file():
             return hashlib.sha256()
@@ -103,6 +131,33 @@ def _refuse_links(folder: Path, name: PurePosixPath) -> None:
     steps = [name, *name.parents]
     if any((folder / step).is_symlink() for step in steps):
         raise UntrustedError(f"cannot keep the artifact {str(name)!r}: a part of its name is a link")
+
+
+def _open(folder: Path, name: PurePosixPath, what: str) -> BinaryIO:
+    """A file below a folder, of which no part is a link, whoever may have put it there."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    *folders, last = name.parts
+    try:
+        at = os.open(folder, flags | os.O_DIRECTORY)
+        for step in folders:
+            at = _step(at, step, flags | os.O_DIRECTORY)
+        fd = _step(at, last, flags)
+    except OSError as error:
+        if error.errno in _IN_THE_WAY | {errno.ENOENT}:
+            raise NotFoundError(f"cannot find {what}: there is none") from error
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise NotFoundError(f"cannot find {what}: it is no file")
+    return open(fd, "rb", buffering=0)  # noqa: PTH123 it is open already
+
+
+def _step(at: int, name: str, flags: int) -> int:
+    """What a folder that is open has by a name; the folder is closed."""
+    try:
+        return os.open(name, flags, dir_fd=at)
+    finally:
+        os.close(at)
 
 
 def _append(path: Path, data: bytes) -> None:

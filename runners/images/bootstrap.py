@@ -75,8 +75,10 @@ def bootstrap(
 
 def _tries(release: str) -> Iterator[tuple[str, float]]:
     """The suite to ask for, and how long to wait before."""
-    for pause_s in (0.0, *_PAUSES_S):
+    yield release, 0.0
+    for pause_s in _PAUSES_S:
         yield release, pause_s
+        # Not before the release's own name has failed twice: the other one may be behind it by a point release.
         if release in OTHER_NAMES:
             yield OTHER_NAMES[release], 0.0
 

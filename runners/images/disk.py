@@ -80,11 +80,8 @@ def _mke2fs_hint() -> str:
     return "" if os.geteuid() == 0 else "without root it needs user namespaces: try `unshare --map-root-user true`"
 
 
-def guest_disk(image: Image, path: Path, disk_mib: int) -> None:
-    """Make the disk of one guest: an overlay on the image, which stays as it is; the guest grows its file system.
-
-    Raises ConfigError where `disk_mib` is smaller than the image's own disk, FullError, ImageError.
-    """
+def check_size(image: Image, disk_mib: int) -> None:
+    """Raise ConfigError where a guest's disk of this size cannot hold the image."""
     least = image.manifest.disk_mib
     if disk_mib < least:
         raise ConfigError(
@@ -92,7 +89,23 @@ def guest_disk(image: Image, path: Path, disk_mib: int) -> None:
             f" the image {image.manifest.name}/{image.manifest.arch} needs {least} MiB",
             hint=f"set guest.disk to {least + 256}M or more",
         )
+
+
+def guest_disk(image: Image, path: Path, disk_mib: int) -> None:
+    """Make the disk of one guest: an overlay on the image, which stays as it is; the guest grows its file system.
+
+    Raises ConfigError where `disk_mib` is smaller than the image's own disk, FullError, ImageError.
+    """
+    check_size(image, disk_mib)
     overlay(image.disk, image.manifest.disk_format, path, disk_mib)
+
+
+def raw_disk(image: Image, path: Path, disk_mib: int) -> None:
+    """Make the disk of one guest whose hypervisor knows raw files only: a sparse copy. Raises as `guest_disk`."""
+    check_size(image, disk_mib)
+    argv = ["qemu-img", "convert", "-q", "-f", image.manifest.disk_format, "-O", "raw", str(image.disk), str(path)]
+    _make(argv, path)
+    os.truncate(path, disk_mib * _MIB)
 
 
 def overlay(base: Path, base_format: str, path: Path, disk_mib: int) -> None:
@@ -101,14 +114,18 @@ def overlay(base: Path, base_format: str, path: Path, disk_mib: int) -> None:
     The format is always said: a raw disk that a guest has written could claim to be something else.
     """
     argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(base.absolute()), "-F", base_format, str(path)]
+    _make([*argv, f"{disk_mib}M"], path)
+
+
+def _make(argv: Sequence[str], path: Path) -> None:
     try:
-        subprocess.run([*argv, f"{disk_mib}M"], check=True, capture_output=True, text=True, timeout=60)
+        subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60)
     except subprocess.CalledProcessError as error:
-        raise _overlay_error(path, error.stderr.strip()) from error
+        raise _disk_error(path, error.stderr.strip()) from error
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise _overlay_error(path, str(error)) from error
+        raise _disk_error(path, str(error)) from error
 
 
-def _overlay_error(path: Path, cause: str) -> HostError:
+def _disk_error(path: Path, cause: str) -> HostError:
     kind = FullError if _FULL in cause else ImageError
-    return kind(f"cannot make the overlay {path}: {cause}")
+    return kind(f"cannot make the disk {path}: {cause}")

@@ -17,6 +17,23 @@ _TRAILER = "TRAILER!!!"
 _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
 
 
+_FILE_SYSTEM = ("ext4", "crc32c_generic")
+_OTHER_BUSES = {
+    "xen": ("xen_blkfront", "xen_netfront", *_FILE_SYSTEM),
+    "pc": ("ata_piix", "sd_mod", "e1000", *_FILE_SYSTEM),
+}
+"""How devices may be attached other than as a machine's own row says -> the modules for them."""
+
+
+class Modules(NamedTuple):
+    """What an initramfs may load."""
+
+    content: dict[str, bytes]
+    """Every module, not compressed."""
+    orders: dict[str, tuple[str, ...]]
+    """How the devices are attached, `farm_bus` of the kernel's command line -> what to load, in this order."""
+
+
 class Entry(NamedTuple):
     """A folder (without data) or a file of an archive; `mode` is st_mode's."""
 
@@ -83,35 +100,39 @@ def _plain(name: str) -> str:
     return name.replace("-", "_")
 
 
-def find_modules(tree: Path, wanted: Sequence[str]) -> dict[str, bytes]:
-    """The wanted modules of an unpacked tree and all that they need, in the order to load them.
+def find_modules(tree: Path, wanted: Sequence[str]) -> Modules:
+    """The modules of an unpacked tree for every way to attach devices; `wanted` are those of virtio.
 
     A wanted module that is no file is taken to be built in. Raises ImageError where there are none at all.
     """
     paths = {_plain(path.name.split(".")[0]): path for path in tree.glob("usr/lib/modules/*/kernel/**/*.ko*")}
     if not paths:
         raise ImageError("cannot make the initramfs: the kernel's package has no modules")
+    buses = {"virtio": tuple(wanted), **_OTHER_BUSES}
     content: dict[str, bytes] = {}
     needs: dict[str, tuple[str, ...]] = dict.fromkeys(paths, ())
-    waiting = [_plain(name) for name in wanted if _plain(name) in paths]
+    waiting = [_plain(name) for names in buses.values() for name in names if _plain(name) in paths]
     while waiting:
         name = waiting.pop()
         if name not in content:
             content[name] = decompress(paths[name].read_bytes())
             needs[name] = depends(content[name])
             waiting += [need for need in needs[name] if need in paths]
-    return {name: content[name] for name in load_order(wanted, needs)}
+    return Modules(content, {bus: load_order(names, needs) for bus, names in buses.items()})
 
 
-def make_initramfs(busybox: bytes, modules: Mapping[str, bytes]) -> bytes:
+def make_initramfs(busybox: bytes, modules: Modules) -> bytes:
     """The initramfs, not compressed: an emulated CPU takes longer to unpack than the host to read."""
-    order = "".join(f"{name}.ko\n" for name in modules).encode()
     return cpio(
         [
             *map(folder, ("bin", "dev", "modules", "root")),
             file("bin/busybox", busybox, executable=True),
             file("init", guest_file("initramfs-init").encode(), executable=True),
-            file("modules/order", order),
-            *(file(f"modules/{name}.ko", data) for name, data in modules.items()),
+            *(file(f"modules/{bus}", _lines(names)) for bus, names in modules.orders.items()),
+            *(file(f"modules/{name}.ko", data) for name, data in modules.content.items()),
         ]
     )
+
+
+def _lines(names: Iterable[str]) -> bytes:
+    return "".join(f"{name}.ko\n" for name in names).encode()

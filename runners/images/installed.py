@@ -22,7 +22,7 @@ from runners.images.disk import make_disk
 from runners.images.kernel import command_line
 from runners.images.made import Made, boot_files, released_s, say, versions
 from runners.images.mirror import machine_mirror
-from runners.images.rootfs import SHELL, write_file, write_files
+from runners.images.rootfs import SHELL, write_file, write_files, write_programs
 from runners.images.spec import all_files, boot_packages, guest_file
 from runners.images.unpacked import architectures
 from runners.machines import machine_for
@@ -183,9 +183,7 @@ def finish(tree: Path) -> dict[str, str]:
         (tree / name).mkdir(parents=True, exist_ok=True)
     _write_settings(tree)
     _date_passwords(tree)
-    write_file(tree, SHELL.lstrip("/"), guest_file("shell"), mode=0o755)
-    write_file(tree, "usr/sbin/guest-identity", guest_file("identity"), mode=0o755)
-    write_file(tree, "usr/sbin/guest-setup", guest_file("setup"), mode=0o755)
+    write_programs(tree)
     for unit, target in _UNITS.items():
         write_file(tree, f"etc/systemd/system/{unit}", guest_file(unit))
         _link(tree / f"etc/systemd/system/{target}.wants/{unit}", f"../{unit}")

@@ -22,7 +22,7 @@ class Made:
     """What a kind of image has made in the image's folder."""
 
     files: tuple[Path, ...]
-    """`disk` first, then `initrd`, `kernel` and `firmware` where it has them."""
+    """`disk` first, then `initrd`, `kernel`, `packed-kernel` and `firmware` where it has them."""
     disk_mib: int
     mirror: str
     """Where it came from."""
@@ -54,10 +54,13 @@ def say(text: str) -> Chunk:
 def boot_files(spec: ImageSpec, tree: Path, folder: Path) -> tuple[Path, ...]:
     """Write what a guest boots with, from a tree with Debian's packages; gives the paths. Raises ImageError."""
     machine = machine_for(spec.arch)
-    initrd, kernel, firmware = folder / "initrd", folder / "kernel", folder / "firmware"
+    initrd, kernel, packed, firmware = (folder / name for name in ("initrd", "kernel", "packed-kernel", "firmware"))
     modules = find_modules(tree, machine.modules)
     initrd.write_bytes(make_initramfs((tree / "usr/bin/busybox").read_bytes(), modules))
     kernel.write_bytes(bootable(find_kernel(tree).read_bytes()))
+    if machine.is_pc:
+        shutil.copyfile(find_kernel(tree), packed)
+        return initrd, kernel, packed
     if not machine.firmware:
         return initrd, kernel
     shutil.copyfile(tree / machine.firmware.path, firmware)

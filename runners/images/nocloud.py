@@ -19,11 +19,14 @@ _CARD = "52:54:00:12:34:56"
 """The address that QEMU gives to the first network card of a machine."""
 
 
-def cd(keys: Keys, name: str, instance: str, console: str) -> bytes:
-    """The CD for a guest with this host name; `instance` is another for each, `console` a serial device in it."""
+def cd(keys: Keys, name: str, instance: str, console: str, network: str) -> bytes:
+    """The CD for a guest with this host name; `instance` is another for each, `console` a serial device in it.
+
+    `network` is what `user_network` or `by_dhcp` gives.
+    """
     files = {
         "meta-data": meta_data(name, instance),
-        "network-config": network_config(),
+        "network-config": network,
         "user-data": user_data(keys, console),
     }
     image, written = pycdlib.PyCdlib(), io.BytesIO()
@@ -41,10 +44,24 @@ def meta_data(name: str, instance: str) -> str:
     return json.dumps({"instance-id": instance, "local-hostname": name})
 
 
-def network_config() -> str:
+def user_network() -> str:
     """The addresses of QEMU's user network. DHCP would give the same, but a client may wait for IPv6 as well."""
-    subnet = {"type": "static", "address": "10.0.2.15/24", "gateway": "10.0.2.2", "dns_nameservers": ["10.0.2.3"]}
-    card = {"type": "physical", "name": "eth0", "mac_address": _CARD, "subnets": [subnet]}
+    subnet: dict[str, object] = {
+        "type": "static",
+        "address": "10.0.2.15/24",
+        "gateway": "10.0.2.2",
+        "dns_nameservers": ["10.0.2.3"],
+    }
+    return _card(_CARD, subnet)
+
+
+def by_dhcp(mac: str) -> str:
+    """An address from the network, for the card that has this one."""
+    return _card(mac, {"type": "dhcp4"})
+
+
+def _card(mac: str, subnet: dict[str, object]) -> str:
+    card = {"type": "physical", "name": "eth0", "mac_address": mac, "subnets": [subnet]}
     return json.dumps({"version": 1, "config": [card]})
 
 

@@ -139,11 +139,16 @@ def _write_settings(tree: Path) -> None:
     write_file(tree, "etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n")
     write_file(tree, "etc/fstab", "/dev/farm-root / ext4 rw 0 0\n")
     write_file(tree, "usr/sbin/init", guest_file("init"), mode=0o755)
-    write_file(tree, "usr/sbin/guest-identity", guest_file("identity"), mode=0o755)
-    write_file(tree, SHELL.lstrip("/"), guest_file("shell"), mode=0o755)
+    write_programs(tree)
     certificates = sorted((tree / "usr/share/ca-certificates").rglob("*.crt"))
     if certificates:
         write_file(tree, "etc/ssl/certs/ca-certificates.crt", "".join(path.read_text() for path in certificates))
+
+
+def write_programs(tree: Path) -> None:
+    """Write the farm's own programs that every guest has."""
+    for name in ("identity", "setup", "dhcp", "shell"):
+        write_file(tree, f"usr/sbin/guest-{name}", guest_file(name), mode=0o755)
 
 
 def write_files(tree: Path, files: Mapping[str, str]) -> None:

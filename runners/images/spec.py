@@ -16,7 +16,7 @@ from farm.errors import ConfigError
 from farm.model import ImageSpec, LayerSpec, Model
 from runners.machines import machine_for
 
-BUILDER_VERSION = 3
+BUILDER_VERSION = 4
 """Goes up with every change of the builder that changes what it builds."""
 
 RELEASES = {
@@ -74,7 +74,16 @@ KERNELS = {
 With `:ARCH` behind it, it is another architecture's: there is none of its own that runs in the machine.
 """
 
-GUEST_FILES = ("init", "identity", "initramfs-init", "shell", "setup", "farm-setup.service", "farm-guest.service")
+GUEST_FILES = (
+    "init",
+    "identity",
+    "initramfs-init",
+    "shell",
+    "setup",
+    "dhcp",
+    "farm-setup.service",
+    "farm-guest.service",
+)
 """The farm's own programs in the guest."""
 
 
@@ -120,11 +129,15 @@ def recipe(spec: ImageSpec) -> Recipe:
 
 
 def boot_packages(spec: ImageSpec) -> tuple[str, ...]:
-    """The packages of what the guest boots with; none for a cloud image, which brings it. Raises ConfigError."""
+    """The packages of what the guest boots with; none for a cloud image, which brings it. Raises ConfigError.
+
+    A kernel among the packages that are asked for is the only one.
+    """
     release = recipe(spec).release
     if not release:
         return ()
-    kernel, firmware = KERNELS[release][spec.arch], machine_for(spec.arch).firmware
+    asked = (name for name in all_packages(spec) if name.startswith("linux-image-"))
+    kernel, firmware = next(asked, KERNELS[release][spec.arch]), machine_for(spec.arch).firmware
     return (kernel, firmware.package) if firmware else (kernel,)
 
 
@@ -227,6 +240,11 @@ class Image(Model):
     def kernel(self) -> Path | None:
         """For the hypervisor to boot directly; None: the firmware finds what to boot on the disk."""
         return None if self.manifest.kind == "cloud" else self.folder / "kernel"
+
+    @property
+    def packed_kernel(self) -> Path | None:
+        """The kernel as Debian packs it, for what starts no other; a PC's only."""
+        return self.folder / "packed-kernel" if "packed-kernel" in self.manifest.files else None
 
     @property
     def initrd(self) -> Path:

@@ -7,26 +7,30 @@ import errno
 import os
 import secrets
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from farm.config import Settings, load_settings
-from farm.errors import FullError, HostError, HypervisorError
-from farm.model import GuestFacts, Order, Phase, Start, Stream
+from farm.config import EMBEDDED, Settings, load_settings
+from farm.errors import ConfigError, FullError, HostError, HypervisorError
+from farm.model import GuestFacts, Offer, Order, Phase, Start, Stream
 from farm.slowness import allowed
 from runners.deadline import Deadline
-from runners.guest import Chunk, Work
+from runners.guest import TICK, Backend, Chunk, Guest, Work
+from runners.hosts.uri import parse_uri
 from runners.images import Catalogue, Image
 from runners.images.prune import tidy
 from runners.images.shelf import Shelf
+from runners.libvirt import probing
 from runners.libvirt.configure import Configurer
 from runners.libvirt.connection import Embedded, embedded
+from runners.libvirt.elements import Disk, Kernel, Limits
 from runners.libvirt.guest import LibvirtGuest, Parts
-from runners.libvirt.hypervisors import KVM, QEMU, Hypervisor
+from runners.libvirt.hypervisors import HYPERVISORS, KVM, QEMU, Hypervisor
 from runners.libvirt.pool import pool
 from runners.libvirt.snapshots import Found, Snapshot, Snapshots
-from runners.libvirt.xml import Disk, DomainSpec, Kernel, Limits
+from runners.libvirt.system import SystemBackend
+from runners.libvirt.xml import DomainSpec
 from runners.machines import machine_for
 from runners.seed import host_name
 
@@ -39,7 +43,15 @@ class LibvirtBackend:
         self._settings = settings or load_settings()
 
     def create(self, order: Order, deadline: Deadline) -> Work[LibvirtGuest]:
-        """The guest of an order: its image and its snapshot (made if they are not there), and its disk."""
+        """The guest of an order: its image and its snapshot (made if they are not there), and its disk.
+
+        Raises ConfigError where the guest's network cannot be what is asked for, HostError.
+        """
+        if order.guest.network == "bridge" or order.guest.network_bytes_per_s:
+            raise ConfigError(
+                "cannot make the guest's network: QEMU's own has neither a bridge nor a limiter",
+                hint="let the cell run behind a libvirtd: FARM_HOST_URI=qemu:///system",
+            )
         if order.guest.cpu_percent and not self._settings.cgroups:
             raise HypervisorError(
                 "cannot limit the CPU of the guest: libvirt is open in this process without control groups",
@@ -60,6 +72,14 @@ class LibvirtBackend:
                 yield Chunk(Stream.FARM, f"[farm: no clone stands ready: {problem}]\n".encode())
             ready = pool().take(_kind(order, found.snapshot)) if found.snapshot else None
             return ready or self._make(order, image, found)
+
+    def look(self) -> tuple[Offer, ...]:
+        """What is here."""
+        return probing.look(self._hypervisor)
+
+    def probe(self) -> tuple[Offer, ...]:
+        """What runs here."""
+        return probing.probe(self._hypervisor, self._settings, self)
 
     def cold(self, order: Order, image: Image) -> LibvirtGuest:
         """A guest of an image that boots, whatever snapshots there are."""
@@ -117,17 +137,22 @@ class LibvirtBackend:
                 Disk("farm-seed", folder / "seed", "raw", read_only=True),
             ),
             network=order.guest.network,
+            cpu="" if order.cpu == self._own_cpu(order.arch) else order.cpu,
         )
+
+    def _own_cpu(self, arch: str) -> str:
+        """The model of a guest that asks for none."""
+        return self._hypervisor.cpu or machine_for(arch).cpu
 
     def _facts(self, order: Order, image: Image, driver: Embedded, found: Found) -> GuestFacts:
         machine = machine_for(order.arch)
         return GuestFacts(
-            host=os.uname().nodename,
+            host=self._settings.host_name,
             hypervisor=self._hypervisor.name,
             hypervisor_version=driver.version,
             emulated=self._hypervisor.emulated,
             machine=machine.machine_type,
-            cpu=self._hypervisor.cpu or machine.cpu,
+            cpu=order.cpu or self._own_cpu(order.arch),
             image=f"{order.image.name}/{order.arch}",
             image_digest=image.digest,
             image_kind=image.manifest.kind,
@@ -159,5 +184,69 @@ def _held(shelf: Shelf, name: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-kvm: Callable[[], LibvirtBackend] = partial(LibvirtBackend, KVM)
-qemu: Callable[[], LibvirtBackend] = partial(LibvirtBackend, QEMU)
+def kvm(settings: Settings | None = None) -> Backend:
+    """QEMU with the hardware's virtualisation."""
+    return _backend("kvm", settings)
+
+
+def qemu(settings: Settings | None = None) -> Backend:
+    """QEMU's emulation."""
+    return _backend("qemu", settings)
+
+
+def xen_hvm(settings: Settings | None = None) -> Backend:
+    """Xen, its guest a whole PC."""
+    return _backend("xen-hvm", settings)
+
+
+def xen_pvh(settings: Settings | None = None) -> Backend:
+    """Xen, its guest without a PC's devices."""
+    return _backend("xen-pvh", settings)
+
+
+def xen_pv(settings: Settings | None = None) -> Backend:
+    """Xen, its guest para-virtualised."""
+    return _backend("xen-pv", settings)
+
+
+def lxc(settings: Settings | None = None) -> Backend:
+    """A container."""
+    return _backend("lxc", settings)
+
+
+_EMBEDDED = {"kvm": KVM, "qemu": QEMU}
+
+
+def _backend(name: str, settings: Settings | None) -> Backend:
+    """Which one there is for a hypervisor depends on whose hypervisor it is."""
+    wanted = settings or load_settings()
+    if wanted.uri == EMBEDDED and name in _EMBEDDED:
+        return LibvirtBackend(_EMBEDDED[name], wanted)
+    if wanted.uri != EMBEDDED and parse_uri(wanted.uri).driver == HYPERVISORS[name].driver:
+        return SystemBackend(HYPERVISORS[name], wanted, LibvirtBackend(QEMU, wanted).cold)
+    return Absent(name, wanted.uri)
+
+
+class Absent:
+    """A hypervisor that the host of the settings does not have: it offers nothing."""
+
+    def __init__(self, name: str, uri: str) -> None:
+        self._name = name
+        self._uri = uri
+
+    def create(self, order: Order, deadline: Deadline) -> Work[Guest]:
+        """Refuse. Raises HypervisorError."""
+        deadline.check()
+        yield TICK
+        raise HypervisorError(
+            f"cannot make the guest of {order.key}: {self._uri} does not offer {self._name}",
+            hint="`farm hosts` lists what each host offers",
+        )
+
+    def look(self) -> tuple[Offer, ...]:
+        """Nothing."""
+        return ()
+
+    def probe(self) -> tuple[Offer, ...]:
+        """Nothing."""
+        return ()

@@ -59,7 +59,7 @@ class Embedded:
         self.ledger.add(self._entry)
         ensure_reaper(runtime)
         self._furnish(cache, controllers)
-        _run_event_loop()
+        run_event_loop()
         with _on_one_cpu(), hypervisor_errors("open the embedded hypervisor"):
             self.connection = libvirt.open(f"qemu:///embed?root={self.root}")
         self.version = _emulator_version()
@@ -146,8 +146,9 @@ def _on_one_cpu() -> Iterator[None]:
 
 
 @functools.cache
-def _run_event_loop() -> None:
-    # Must be registered before the driver is opened, which waits for events of its own QEMU.
+def run_event_loop() -> None:
+    """Let libvirt's events be served, once in a process, by a thread of its own; for all connections alike."""
+    # Must be registered before a driver is opened: the embedded one waits for events of its own QEMU.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     libvirt.virEventRegisterDefaultImpl()
     threading.Thread(target=_dispatch, name="libvirt-events", daemon=True).start()

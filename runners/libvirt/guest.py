@@ -14,6 +14,7 @@ import libvirt
 
 from farm.errors import FarmError, FullError, GuestError, HostError, HypervisorError, LostError, UntrustedError
 from farm.model import GuestFacts, Start, Stream, Usage
+from runners import forwarded
 from runners.console import READY
 from runners.deadline import Deadline
 from runners.guest import TICK, Chunk, Shell, Work
@@ -28,7 +29,7 @@ from runners.libvirt.usage import Meter
 from runners.libvirt.xml import DomainSpec, domain_xml
 from runners.machines import Machine
 from runners.seed import SEED_BYTES, Keys, guest_seed, make_keys
-from runners.ssh import connect
+from runners.ssh import connect, tcp
 
 _POLL_S = 0.01
 _TICK_S = 0.25
@@ -39,7 +40,9 @@ _CONSOLE_LIMIT_BYTES = 64 * 1024 * 1024
 _SEEDS: Mapping[Kind, Callable[[Keys, str, Machine], bytes]] = {
     "unpacked": lambda keys, name, _machine: guest_seed(keys, name),
     "installed": lambda keys, name, _machine: guest_seed(keys, name),
-    "cloud": lambda keys, name, machine: nocloud.cd(keys, name, str(uuid.uuid4()), machine.console),
+    "cloud": lambda keys, name, machine: nocloud.cd(
+        keys, name, str(uuid.uuid4()), machine.console, nocloud.user_network()
+    ),
 }
 """What a guest that boots reads to know who it is."""
 
@@ -133,7 +136,7 @@ class LibvirtGuest:
     def connect(self, deadline: Deadline) -> Work[Shell]:
         """Come to a shell that works."""
         client, server = self._keys
-        shell = yield from connect("127.0.0.1", self._port, client=client, server=server, deadline=deadline)
+        shell = yield from connect(tcp("127.0.0.1", self._port), client=client, server=server, deadline=deadline)
         self._parts.when_up()
         return shell
 
@@ -177,12 +180,11 @@ class LibvirtGuest:
 
     def access(self) -> str:
         """The ssh command for a person on this host."""
-        key = self._parts.folder / "id_ed25519"
-        key.touch(mode=0o600)
-        key.write_text(self._keys.client.openssh)
-        known = self._parts.folder / "known_hosts"
-        known.write_text(f"[127.0.0.1]:{self._port} {self._keys.server.public}\n")
-        return f"ssh -i {key} -o IdentitiesOnly=yes -o UserKnownHostsFile={known} -p {self._port} root@127.0.0.1"
+        return forwarded.access(self._parts.folder, self._keys, self._port)
+
+    def invitation(self) -> str:
+        """The same for a person whose key it knows."""
+        return forwarded.invitation(self._keys, self._port)
 
     def destroy(self) -> None:
         """End it and remove its folder; does nothing the second time."""

@@ -18,8 +18,9 @@ import libvirt
 from farm.config import Settings, load_settings
 from farm.errors import FarmError, HypervisorError
 from runners.libvirt.connection import Embedded, embedded, hypervisor_errors
+from runners.libvirt.elements import Limits
 from runners.libvirt.hypervisors import QEMU
-from runners.libvirt.xml import DomainSpec, Limits, domain_xml
+from runners.libvirt.xml import DomainSpec, domain_xml
 from runners.machines import MACHINES, Machine
 
 NOT_ROOT = "only root may make the control groups for it"

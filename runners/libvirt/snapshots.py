@@ -31,7 +31,8 @@ from runners.images.shelf import MANIFEST, Shelf
 from runners.libvirt import monitor
 from runners.libvirt.connection import Embedded, hypervisor_errors
 from runners.libvirt.console import ConsoleReader
-from runners.libvirt.xml import Disk, DomainSpec, Memory, domain_xml
+from runners.libvirt.elements import Disk
+from runners.libvirt.xml import DomainSpec, Memory, domain_xml
 from runners.seed import guest_seed, make_keys, template_seed
 
 Mode = Literal["shared", "mapped"]

@@ -1,4 +1,4 @@
-"""The libvirt domain of a guest. Pure: a specification in, XML out (https://libvirt.org/formatdomain.html)."""
+"""The domain of a guest of the embedded QEMU driver. Pure: a specification in, XML out."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from runners.libvirt.elements import NO_LIMITS, Disk, Kernel, Limits, add, add_endings, begin, to_text
 from runners.libvirt.hypervisors import Hypervisor
 from runners.machines import Machine
 
-FARM_NS = "urn:validation-farm:guest:1"
 _QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
 _NETWORK_DEVICES = {
     # A fixed place on the root bus, after all that libvirt puts there itself; no option ROM for PXE.
@@ -26,30 +26,7 @@ _NETWORKS = {"isolated": ",restrict=on", "open": ""}
 _PERIOD_US = 100_000
 """In which a guest's share of the CPUs is counted, and after which it gets it anew."""
 
-ET.register_namespace("farm", FARM_NS)
 ET.register_namespace("qemu", _QEMU_NS)
-
-
-@dataclass(frozen=True)
-class Disk:
-    """A virtio disk; the guest knows it by its serial number."""
-
-    serial: str
-    path: Path
-    format: str
-    """`qcow2` or `raw`."""
-    read_only: bool = False
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """What is booted directly."""
-
-    kernel: Path
-    initrd: Path
-    cmdline: str
-    firmware: Path | None = None
-    """What starts it; None: QEMU does."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +37,6 @@ class Memory:
     """The file that it is; None: anonymous."""
     shared: bool = False
     """The guest's writes go into the file; otherwise they stay its own, copied page by page."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a guest may take of its host; None: all it can get."""
-
-    cpu_percent: int | None = None
-    """Of one CPU, the emulator's own work included."""
-    disk_bytes_per_s: int | None = None
-    """Of each disk that it can write to."""
 
 
 @dataclass(frozen=True)
@@ -97,60 +64,57 @@ class DomainSpec:
     """It does not boot, but waits to be given the state of another."""
     clock_offset_s: int = 0
     """How far its hardware clock is ahead of the host's."""
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
+    cpu: str = ""
+    """The CPU model, as QEMU calls it; empty: the hypervisor's or the machine's own."""
 
 
 def domain_xml(spec: DomainSpec) -> str:
     """The XML of a domain that ends, rather than restarts, whatever happens in it."""
-    domain = ET.Element("domain", type=spec.hypervisor.domain_type)
-    _add(domain, "name", spec.name)
-    _add(domain, "uuid", spec.uuid)
-    _add(_add(domain, "metadata"), f"{{{FARM_NS}}}guest", owner=spec.owner)
-    _add(domain, "memory", str(spec.memory_mib), unit="MiB")
-    _add(domain, "vcpu", str(spec.vcpus))
+    domain = begin(spec.hypervisor.domain_type, spec.name, spec.uuid, {"owner": spec.owner})
+    add(domain, "memory", str(spec.memory_mib), unit="MiB")
+    add(domain, "vcpu", str(spec.vcpus))
     if spec.limits.cpu_percent:
-        quota = _add(domain, "cputune")
-        _add(quota, "global_period", str(_PERIOD_US))
-        _add(quota, "global_quota", str(_PERIOD_US * spec.limits.cpu_percent // 100))
+        quota = add(domain, "cputune")
+        add(quota, "global_period", str(_PERIOD_US))
+        add(quota, "global_quota", str(_PERIOD_US * spec.limits.cpu_percent // 100))
     _add_boot(domain, spec)
     if spec.machine.has_acpi:
-        _add(_add(domain, "features"), "acpi")
+        add(add(domain, "features"), "acpi")
     _add_cpu(domain, spec)
-    _add(domain, "clock", **_clock(spec.clock_offset_s))
-    for event in ("on_poweroff", "on_reboot", "on_crash"):
-        _add(domain, event, "destroy")
+    add(domain, "clock", **_clock(spec.clock_offset_s))
+    add_endings(domain)
     _add_devices(domain, spec)
     if arguments := tuple(_arguments(spec)):
-        commandline = _add(domain, f"{{{_QEMU_NS}}}commandline")
+        commandline = add(domain, f"{{{_QEMU_NS}}}commandline")
         for value in arguments:
-            _add(commandline, f"{{{_QEMU_NS}}}arg", value=value)
+            add(commandline, f"{{{_QEMU_NS}}}arg", value=value)
     _add_forgotten(domain)
-    ET.indent(domain)
-    return ET.tostring(domain, encoding="unicode")
+    return to_text(domain)
 
 
 def _add_boot(domain: ET.Element, spec: DomainSpec) -> None:
-    boot = _add(domain, "os")
-    _add(boot, "type", "hvm", arch=spec.machine.libvirt_arch, machine=spec.machine.machine_type)
+    boot = add(domain, "os")
+    add(boot, "type", "hvm", arch=spec.machine.libvirt_arch, machine=spec.machine.machine_type)
     if spec.kernel:
         if spec.kernel.firmware:
-            _add(boot, "loader", str(spec.kernel.firmware), type="rom", readonly="yes")
-        _add(boot, "kernel", str(spec.kernel.kernel))
-        _add(boot, "initrd", str(spec.kernel.initrd))
-        _add(boot, "cmdline", spec.kernel.cmdline)
+            add(boot, "loader", str(spec.kernel.firmware), type="rom", readonly="yes")
+        add(boot, "kernel", str(spec.kernel.kernel))
+        add(boot, "initrd", str(spec.kernel.initrd))
+        add(boot, "cmdline", spec.kernel.cmdline)
     elif spec.machine.is_pc:
-        _add(boot, "bios", useserial="yes")
+        add(boot, "bios", useserial="yes")
 
 
 def _add_cpu(domain: ET.Element, spec: DomainSpec) -> None:
-    if spec.machine.cpu_by_argument:
+    if spec.cpu or spec.machine.cpu_by_argument:
         return
     model = spec.hypervisor.cpu or spec.machine.cpu
     modes = {"max": "maximum", "host-passthrough": "host-passthrough"}
     if model in modes:
-        _add(domain, "cpu", mode=modes[model])
+        add(domain, "cpu", mode=modes[model])
     else:
-        _add(_add(domain, "cpu", mode="custom", match="exact"), "model", model, fallback="forbid")
+        add(add(domain, "cpu", mode="custom", match="exact"), "model", model, fallback="forbid")
 
 
 def _clock(offset_s: int) -> dict[str, str]:
@@ -158,50 +122,50 @@ def _clock(offset_s: int) -> dict[str, str]:
 
 
 def _add_devices(domain: ET.Element, spec: DomainSpec) -> None:
-    devices = _add(domain, "devices")
-    _add(devices, "emulator", f"/usr/bin/qemu-system-{spec.machine.qemu_arch}")
+    devices = add(domain, "devices")
+    add(devices, "emulator", f"/usr/bin/qemu-system-{spec.machine.qemu_arch}")
     slots = iter(spec.machine.slots)
     for number, disk in enumerate(spec.disks):
-        element = _add(devices, "disk", type="file", device="disk")
+        element = add(devices, "disk", type="file", device="disk")
         # The disk dies with the guest, so nothing needs to reach the platter. `stop`: a full host halts
         # the guest instead of showing it an I/O error that would look like its own.
-        _add(element, "driver", name="qemu", type=disk.format, cache="unsafe", error_policy="stop")
-        _add(element, "source", file=str(disk.path))
-        _add(element, "target", dev=f"vd{chr(ord('a') + number)}", bus="virtio")
-        _add(element, "serial", disk.serial)
+        add(element, "driver", name="qemu", type=disk.format, cache="unsafe", error_policy="stop")
+        add(element, "source", file=str(disk.path))
+        add(element, "target", dev=f"vd{chr(ord('a') + number)}", bus="virtio")
+        add(element, "serial", disk.serial)
         if disk.read_only:
-            _add(element, "readonly")
+            add(element, "readonly")
         elif spec.limits.disk_bytes_per_s:
-            _add(_add(element, "iotune"), "total_bytes_sec", str(spec.limits.disk_bytes_per_s))
+            add(add(element, "iotune"), "total_bytes_sec", str(spec.limits.disk_bytes_per_s))
         _add_address(element, slots)
     if _NO_USB[spec.machine.transport]:
-        _add(devices, "controller", type="usb", model="none")
-    console = _add(devices, "console", type="file")
-    _add(console, "source", path=str(spec.console))
-    _add(console, "target", type=_CONSOLES[spec.machine.transport])
-    random = _add(devices, "rng", model="virtio")
-    _add(random, "backend", "/dev/urandom", model="random")
+        add(devices, "controller", type="usb", model="none")
+    console = add(devices, "console", type="file")
+    add(console, "source", path=str(spec.console))
+    add(console, "target", type=_CONSOLES[spec.machine.transport])
+    random = add(devices, "rng", model="virtio")
+    add(random, "backend", "/dev/urandom", model="random")
     _add_address(random, slots)
-    _add(devices, "memballoon", model="none")
+    add(devices, "memballoon", model="none")
 
 
 def _add_address(device: ET.Element, slots: Iterator[int]) -> None:
     """Put a device into the next slot, where it matters which."""
     if slot := next(slots, None):
-        _add(device, "address", type="pci", domain="0x0000", bus="0x00", slot=f"{slot:#04x}", function="0x0")
+        add(device, "address", type="pci", domain="0x0000", bus="0x00", slot=f"{slot:#04x}", function="0x0")
 
 
 def _add_forgotten(domain: ET.Element) -> None:
     # libvirt is told that QEMU lacks this: it would ask for each of some 500 properties of an x86 CPU by itself, a
     # quarter of a second, at every start (qemuProcessFetchGuestCPU); without it, three questions do.
-    capabilities = _add(domain, f"{{{_QEMU_NS}}}capabilities")
-    _add(capabilities, f"{{{_QEMU_NS}}}del", capability="cpu-unavailable-features")
+    capabilities = add(domain, f"{{{_QEMU_NS}}}capabilities")
+    add(capabilities, f"{{{_QEMU_NS}}}del", capability="cpu-unavailable-features")
 
 
 def _arguments(spec: DomainSpec) -> Iterator[str]:
     """What libvirt has no words for, as arguments of QEMU."""
-    if spec.machine.cpu_by_argument:
-        yield from ("-cpu", spec.machine.cpu)
+    if spec.cpu or spec.machine.cpu_by_argument:  # QEMU takes the last that it is told, and knows more than libvirt
+        yield from ("-cpu", spec.cpu or spec.machine.cpu)
     if spec.kernel and spec.machine.boot_options:
         yield from ("-machine", spec.machine.boot_options)
     if spec.network:
@@ -219,9 +183,3 @@ def _arguments(spec: DomainSpec) -> Iterator[str]:
 def _memory_backend(memory: Memory) -> str:
     share = "on" if memory.shared else "off"
     return f"memory-backend-file,mem-path={memory.path},share={share}" if memory.path else "memory-backend-ram"
-
-
-def _add(parent: ET.Element, tag: str, text: str | None = None, **attributes: str) -> ET.Element:
-    element = ET.SubElement(parent, tag, attributes)
-    element.text = text
-    return element

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-from tests.bench import autopkgtest, boot, command, demo, destroy, image, memory, restore, upload
+from tests.bench import api, autopkgtest, boot, command, demo, destroy, image, memory, pages, rate, restore, upload
 from tests.bench.figures import HEAD, Figure
 
 FIGURES: Mapping[str, Callable[[], Iterator[Figure]]] = MappingProxyType(
@@ -21,12 +21,19 @@ FIGURES: Mapping[str, Callable[[], Iterator[Figure]]] = MappingProxyType(
         "destroy": destroy.figures,
         "demo": demo.figures,
         "image": image.figures,
+        "api": api.figures,
+        "pages": pages.figures,
+        "rate": rate.figures,
     }
 )
 
 
-_NEEDED = {"ssh": "openssh-client", "autopkgtest-virt-qemu": "autopkgtest"}
-"""Programs to measure against, and the Debian packages that they are in."""
+_NEEDED = {
+    "command": ("ssh", "openssh-client"),
+    "upload": ("ssh", "openssh-client"),
+    "autopkgtest": ("autopkgtest-virt-qemu", "autopkgtest"),
+}
+"""Programs that figures measure against, and the Debian packages that they are in."""
 
 
 def main() -> None:
@@ -36,7 +43,8 @@ def main() -> None:
     names = parser.parse_args().names or FIGURES
     if unknown := [name for name in names if name not in FIGURES]:
         parser.error(f"there is no figure {unknown[0]!r}")
-    if missing := [package for program, package in _NEEDED.items() if not shutil.which(program)]:
+    needed = {_NEEDED[name] for name in names if name in _NEEDED}
+    if missing := sorted(package for program, package in needed if not shutil.which(program)):
         parser.error(f"what is to be measured against is not there: apt-get install {' '.join(missing)}")
     print(HEAD, flush=True)
     for name in names:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from runners.guest import Shell, wait_for
 from runners.libvirt.guest import LibvirtGuest
-from runners.ssh import connect
+from runners.ssh import connect, tcp
 from tests.bench.figures import Figure, seconds, side_by_side
 from tests.bench.guests import Kind, running, soon
 from tests.bench.openssh import master, openssh
@@ -65,6 +65,6 @@ def _run(client: Shell | Sequence[str]) -> None:
 
 def _connect(guest: LibvirtGuest) -> None:
     client, server = guest._keys
-    shell = wait_for(connect("127.0.0.1", guest._port, client=client, server=server, deadline=soon()))
+    shell = wait_for(connect(tcp("127.0.0.1", guest._port), client=client, server=server, deadline=soon()))
     _run(shell)
     shell.close()

@@ -20,7 +20,7 @@ from runners.guest import wait_for
 from runners.images import guest_disk, overlay
 from runners.libvirt.guest import LibvirtGuest
 from runners.seed import SEED_BYTES, guest_seed, make_keys
-from runners.ssh import connect
+from runners.ssh import connect, tcp
 from tests.bench.guests import running, soon
 
 _POLL_S = 0.01
@@ -48,7 +48,7 @@ class Machine:
             started = time.monotonic()
             with self._started(folder) as port:
                 client, server = self._keys
-                shell = wait_for(connect("127.0.0.1", port, client=client, server=server, deadline=soon()))
+                shell = wait_for(connect(tcp("127.0.0.1", port), client=client, server=server, deadline=soon()))
                 assert wait_for(shell.execute(":", deadline=soon())) == 0
                 took_s = time.monotonic() - started
                 shell.close()

@@ -1,10 +1,13 @@
-"""What every backend must do: the same attempts in the scripted guest and in real, emulated machines."""
+"""What every backend must do: the same attempts in the scripted guest and in real machines.
+
+Here those that need nothing but an emulator; `tests/lab/test_guests.py` runs the same tests on real hypervisors.
+"""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -30,27 +33,56 @@ from runners.attempt import run_attempt
 from runners.logs import HEAD_BYTES, TAIL_BYTES
 from tests.orders import make_order, make_source
 
+SLOWLY = [pytest.mark.guest, pytest.mark.slow, pytest.mark.timeout(1800)]
+"""A guest in Bochs takes a minute or more to boot, and has no snapshot."""
+
 BACKENDS = [
     pytest.param({"hypervisor": "fake"}, id="fake"),
     pytest.param({"hypervisor": "qemu"}, id="qemu-amd64", marks=pytest.mark.guest),
+    pytest.param({"hypervisor": "bochs"}, id="bochs", marks=SLOWLY),
 ]
+
+NATIVE = ("kvm", "xen-hvm", "xen-pvh", "xen-pv", "lxc")
+
+Backend = dict[str, Any]
+"""What of an order says which backend, and what else guests need there."""
+
+
+class Crash(NamedTuple):
+    """How a guest is made to crash, and what is seen of it."""
+
+    script: str
+    rule: str
+    said: str
+
+
+PANIC = Crash("echo c > /proc/sysrq-trigger\nsleep 60\n", "kernel-panic", "sysrq triggered crash")
+CRASHES = {"lxc": Crash("poweroff -f\nsleep 60\n", "", "")}
+"""A container has no kernel of its own to crash, and must not be able to crash its host's."""
 
 
 @pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     yield request.param
     if request.param["hypervisor"] != "fake":
         assert machines_left() == []
 
 
 def machines_left() -> list[str]:
-    """QEMU processes of this runtime folder."""
-    running = subprocess.run(["pgrep", "-af", "qemu-system"], capture_output=True, text=True, check=False).stdout
+    """Processes with machines of this runtime folder."""
+    command = ["pgrep", "-af", "qemu-system|bochs-bin"]
+    running = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return [line for line in running.splitlines() if str(load_settings().runtime) in line]
 
 
-def attempt(backend: dict[str, str], test: str, *, source: bytes | None = None, **changes: Any) -> list[Event]:
-    return list(run_attempt(make_order(test, **backend, **changes), source or make_source()))
+def attempt(backend: Backend, test: str, *, source: bytes | None = None, **changes: Any) -> list[Event]:
+    return list(run_attempt(make_order(test, **{**backend, **changes}), source or make_source()))
+
+
+def within(backend: Backend, *, test: float) -> Timeouts:
+    """The usual deadlines, but for the test's."""
+    usual = backend.get("timeouts", Timeouts())
+    return Timeouts.model_validate(usual.model_copy(update={"test": test, "scale": False}).model_dump())
 
 
 def log(events: list[Event], phase: Phase, *streams: Stream) -> bytes:
@@ -67,7 +99,7 @@ def evidence(events: list[Event]) -> Evidence:
     return events[-1].evidence
 
 
-def test_output_and_status_of_a_script_come_back(backend: dict[str, str]) -> None:
+def test_output_and_status_of_a_script_come_back(backend: Backend) -> None:
     events = attempt(backend, "echo to-out\necho to-err >&2\nexit 3\n")
     assert log(events, Phase.TEST, Stream.STDOUT) == b"to-out\n"
     assert log(events, Phase.TEST, Stream.STDERR) == b"to-err\n"
@@ -77,10 +109,11 @@ def test_output_and_status_of_a_script_come_back(backend: dict[str, str]) -> Non
     assert endings(events)[Phase.TEARDOWN] is Ending.OK
 
 
-def test_an_attempt_says_what_its_guest_is_and_takes_the_phases_in_order(backend: dict[str, str]) -> None:
+def test_an_attempt_says_what_its_guest_is_and_takes_the_phases_in_order(backend: Backend) -> None:
     events = attempt(backend, "true\n")
     facts = next(event.facts for event in events if isinstance(event, GuestCreated))
-    assert (facts.hypervisor, facts.emulated, facts.image) == (backend["hypervisor"], True, "debian-13/amd64")
+    assert (facts.hypervisor, facts.image) == (backend["hypervisor"], "debian-13/amd64")
+    assert facts.emulated == (facts.hypervisor not in NATIVE)
     started = [event.phase for event in events if isinstance(event, PhaseStarted)]
     assert started == [phase for phase in Phase if phase not in (Phase.PREPARE, Phase.BUILD)]
     assert set(endings(events).values()) == {Ending.OK}
@@ -88,7 +121,7 @@ def test_an_attempt_says_what_its_guest_is_and_takes_the_phases_in_order(backend
     assert evidence(events).failure is None
 
 
-def test_the_source_is_there_and_what_the_globs_mean_comes_back(backend: dict[str, str]) -> None:
+def test_the_source_is_there_and_what_the_globs_mean_comes_back(backend: Backend) -> None:
     source = make_source({"a/hello.txt": b"hello\n", "results/unit.tap": b"1..2\nok 1 - one\nnot ok 2 - two\n"})
     wanted = Collect(junit=("**/*.tap",), artifacts=("a/*.txt", "none/*"))
     events = attempt(backend, "cat a/hello.txt\n", source=source, collect=wanted)
@@ -101,16 +134,19 @@ def test_the_source_is_there_and_what_the_globs_mean_comes_back(backend: dict[st
     assert evidence(events).junit_files == 1
 
 
-def test_a_script_that_never_ends_is_ended(backend: dict[str, str]) -> None:
-    events = attempt(backend, "sleep 600\n", timeouts=Timeouts(test=1.5, scale=False))
+def test_a_script_that_never_ends_is_ended(backend: Backend) -> None:
+    events = attempt(backend, "sleep 600\n", timeouts=within(backend, test=1.5))
     failure = evidence(events).failure
     assert failure
     assert (failure.phase, failure.ending) == (Phase.TEST, Ending.TIMEOUT)
     assert endings(events)[Phase.TEARDOWN] is Ending.OK
+    said = log(events, Phase.TEST, Stream.FARM)
+    assert b"[farm: its processes]" in said
+    assert (b"sleep 600" in said) == (backend["hypervisor"] != "fake")
 
 
-def test_a_flood_is_bounded(backend: dict[str, str]) -> None:
-    events = attempt(backend, "yes\n", timeouts=Timeouts(test=8, scale=False))
+def test_a_flood_is_bounded(backend: Backend) -> None:
+    events = attempt(backend, "yes\n", timeouts=within(backend, test=8))
     kept = log(events, Phase.TEST)
     assert len(kept) <= HEAD_BYTES + TAIL_BYTES
     assert kept.startswith(b"y\ny\n")
@@ -119,16 +155,17 @@ def test_a_flood_is_bounded(backend: dict[str, str]) -> None:
     assert failure.ending is Ending.TIMEOUT
 
 
-def test_a_crash_under_the_test_is_seen_on_the_console(backend: dict[str, str]) -> None:
-    events = attempt(backend, "echo c > /proc/sysrq-trigger\nsleep 60\n")
+def test_a_crash_under_the_test_is_seen_on_the_console(backend: Backend) -> None:
+    crash = CRASHES.get(backend["hypervisor"], PANIC)
+    events = attempt(backend, crash.script)
     failure = evidence(events).failure
     assert failure
-    assert (failure.phase, failure.ending, failure.crash) == (Phase.TEST, Ending.LOST, "kernel-panic")
-    assert any("sysrq triggered crash" in line for line in failure.lines)
+    assert (failure.phase, failure.ending, failure.crash) == (Phase.TEST, Ending.LOST, crash.rule)
+    assert any(crash.said in line for line in failure.lines)
 
 
 @pytest.mark.parametrize("phase", [Phase.PROVISION, Phase.BOOT, Phase.CONNECT, Phase.UPLOAD, Phase.TEST])
-def test_a_cancel_in_any_phase_leaves_nothing(backend: dict[str, str], phase: Phase) -> None:
+def test_a_cancel_in_any_phase_leaves_nothing(backend: Backend, phase: Phase) -> None:
     running = run_attempt(make_order("sleep 600\n", **backend), make_source())
     assert any(isinstance(event, PhaseStarted) and event.phase is phase for event in running)
     with pytest.raises(KeyboardInterrupt):

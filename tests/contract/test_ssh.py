@@ -21,7 +21,7 @@ from runners.guest import wait_for
 from runners.keys import KeyPair, make_key_pair
 from runners.libvirt.backend import qemu
 from runners.seed import Keys
-from runners.ssh import SshShell, connect
+from runners.ssh import SshShell, connect, tcp
 from runners.transport import Transport
 from tests.orders import make_order
 from tests.ssh_server import Server, serving
@@ -80,11 +80,11 @@ def soon(seconds: float = 60) -> Deadline:
 
 def shell_of(peer: Peer) -> SshShell:
     client, server = peer.keys
-    return wait_for(connect("127.0.0.1", peer.port, client=client, server=server, deadline=soon()))
+    return wait_for(connect(tcp("127.0.0.1", peer.port), client=client, server=server, deadline=soon()))
 
 
 def connected(server: Server, *, client: KeyPair = CLIENT, host: KeyPair = HOST, seconds: float = 60) -> SshShell:
-    return wait_for(connect("127.0.0.1", server.port, client=client, server=host, deadline=soon(seconds)))
+    return wait_for(connect(tcp("127.0.0.1", server.port), client=client, server=host, deadline=soon(seconds)))
 
 
 def run(
@@ -190,9 +190,19 @@ def test_in_a_guest_the_shell_that_waits_may_be_ended_and_the_connection_too() -
         find = "cd /tmp; grep -l 'IFS= [r]ead' /proc/[0-9]*/cmdline >shells; cut -d/ -f3 shells | grep -vx $$ >others"
         assert run(other, f"{find}; wc -l <others; kill -9 $(cat others)")[1][Stream.STDOUT] == b"1\n"
         assert run(waiting, "echo still here")[1][Stream.STDOUT] == b"still here\n"
-        with pytest.raises(LostError, match="the connection to the guest went away"):
+        with pytest.raises(LostError, match=r"the connection (to the guest went away|is gone)"):
             run(waiting, "kill -9 $PPID; sleep 60")
         other.close()
+
+
+def test_a_shell_that_ends_when_it_is_told_what_to_do_has_done_nothing(server: Server, tmp_path: Path) -> None:
+    ends_once = f"[ -e {tmp_path}/ended ] || {{ touch {tmp_path}/ended; printf '\\006'; read -r told; exit 0; }}; "
+    shell = connected(server)
+    server.login = ends_once
+    assert run(shell, "true")[0] == 0  # the shell that waits now is the one that ends
+    assert run(shell, "echo once")[1][Stream.STDOUT] == b"once\n"
+    assert (tmp_path / "ended").exists()
+    shell.close()
 
 
 def test_a_connection_that_breaks_is_told(server: Server) -> None:
@@ -211,6 +221,24 @@ def test_what_the_login_says_is_not_what_the_command_says(server: Server) -> Non
     server.login = "echo Welcome, stranger; "
     shell = connected(server)
     assert run(shell, "echo hello")[1][Stream.STDOUT] == b"hello\n"
+    shell.close()
+
+
+def test_a_connection_that_breaks_while_a_channel_is_closed_changes_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """paramiko says so with an EOFError, which is no defect of the farm: the command is done, or lost."""
+    shell = connected(server)
+
+    def close(channel: paramiko.Channel) -> None:
+        channel.get_transport().close()
+        raise EOFError
+
+    monkeypatch.setattr(paramiko.Channel, "close", close)
+    status, _ = run(shell, "exit 3")
+    assert status == 3
+    with pytest.raises(LostError):
+        run(shell, "true")
     shell.close()
 
 
@@ -234,4 +262,4 @@ def test_a_guest_that_does_not_answer_is_asked_until_the_deadline() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(ConnectError, match=r"tried for 1 s"):
-        wait_for(connect("127.0.0.1", port, client=CLIENT, server=HOST, deadline=soon(1)))
+        wait_for(connect(tcp("127.0.0.1", port), client=CLIENT, server=HOST, deadline=soon(1)))

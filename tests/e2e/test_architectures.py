@@ -18,8 +18,8 @@ from runners.images.spec import KERNELS, RELEASES
 from runners.libvirt.backend import LibvirtBackend
 from runners.libvirt.connection import embedded
 from runners.libvirt.hypervisors import QEMU
+from runners.libvirt.probing import hear_firmware
 from runners.machines import MACHINES
-from runners.probe import _hear_firmware
 from tests.orders import make_order
 from tests.unit.test_images_process import finish
 
@@ -172,4 +172,4 @@ def test_there_is_a_truth_for_every_architecture() -> None:
 
 @pytest.mark.parametrize("arch", MACHINES)
 def test_a_machine_that_has_nothing_to_boot_is_known_to_work(arch: str) -> None:
-    _hear_firmware(load_settings(), QEMU, MACHINES[arch])
+    hear_firmware(load_settings(), QEMU, MACHINES[arch])

@@ -283,7 +283,7 @@ def test_a_process_that_was_killed_leaves_no_image_and_does_not_hinder_the_next(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_script_on_an_installed_image_can_install_a_package(
+def test_a_script_runs_on_an_installed_image_beside_its_systemd(
     layer: Callable[..., Order], settings: Settings, catalogue: Catalogue
 ) -> None:
     order = layer("systemctl is-system-running --wait || :\ntouch /etc/done\n")

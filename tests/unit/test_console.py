@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runners.console import find_crash, tail
+from runners.console import RULES, find_crash, tail
+from tests.consoles import ARCHITECTURES
 
 CONSOLES = Path(__file__).parents[1] / "data/console"
 
@@ -17,8 +18,26 @@ def test_a_real_console_shows_the_crash_that_its_folder_is_named_after(file: Pat
     assert (crash.rule if crash else "none") == file.parent.name
 
 
-def test_there_are_real_consoles_of_three_architectures() -> None:
-    assert {file.stem.split("-")[0] for file in CONSOLES.glob("kernel-panic/*.log")} >= {"amd64", "riscv64", "s390x"}
+def test_there_are_real_consoles_of_each_kind_and_of_all_architectures_that_boot_in_seconds() -> None:
+    kinds = {folder.name for folder in CONSOLES.iterdir()}
+    assert kinds == {"none", *(rule for rule, _ in RULES)} - {"no-root"}
+    assert {file.stem.split("-")[0] for file in CONSOLES.glob("kernel-panic/*.log")} == set(ARCHITECTURES)
+
+
+def test_a_guest_without_its_root_disk_says_so() -> None:
+    crash = find_crash(b"[1.2] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\n")
+    assert crash
+    assert crash.rule == "no-root"
+
+
+@pytest.mark.parametrize("file", sorted(CONSOLES.glob("*/*.log")), ids=lambda file: f"{file.parent.name}-{file.stem}")
+def test_a_console_that_is_cut_anywhere_shows_nothing_graver(file: Path) -> None:
+    data, order = file.read_bytes(), [rule for rule, _ in RULES]
+    whole = find_crash(data)
+    for end in range(0, len(data), max(1, len(data) // 50)):
+        if crash := find_crash(data[:end]):
+            assert whole
+            assert order.index(whole.rule) <= order.index(crash.rule)
 
 
 def test_the_gravest_rule_wins_and_its_line_comes_first() -> None:

@@ -30,7 +30,8 @@ from farm.model import (
     ResolvedSource,
     Submission,
 )
-from farm.planner import order_for, plan
+from farm.orders import order_for
+from farm.planner import plan
 from runners.images.rootfs import register_packages
 from runners.images.spec import RELEASES, recipe
 from runners.images.unpacked import architectures

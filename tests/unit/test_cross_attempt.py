@@ -298,8 +298,15 @@ def test_a_host_without_room_for_what_was_built_is_told(monkeypatch: pytest.Monk
 
 
 def test_a_builder_that_failed_is_held() -> None:
-    events = run(Lab(), order_of("false\n", hold_on_failure_s=0.2))
+    events = run(Lab(), order_of("false\n", hold_on_failure_s=60.0, hold_limit_s=0.2))
     assert [event.command for event in events if isinstance(event, Held)] == ["enter amd64"]
+
+
+def test_secrets_reach_both_guests_and_no_log() -> None:
+    events = run(Lab(), order_of("echo b $TOKEN\n", "echo t $TOKEN\n", secrets={"TOKEN": "of-nobody"}))
+    assert log(events, Phase.BUILD).splitlines()[-1] == "b ***"
+    assert log(events, Phase.TEST) == "t ***\n"
+    assert "of-nobody" not in repr(events)
 
 
 STEPS = [

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from farm.estimate import Forecast, capacity, expected_s, forecast
-from farm.executor import _host_of, labels_of
+from farm.labels import host_of, labels_of
 from farm.matrix import expansion
-from farm.model import Cell, GuestSpec, Host, Matrix, Offer, Placement, Plan, Slowness
+from farm.model import Cell, GuestSpec, Host, HostLook, Mark, Matrix, Offer, Placement, Plan, Slowness
 from farm.planner import plan
 from farm.tables import forecast_sentence, hosts_table, plan_table
 
@@ -129,12 +129,13 @@ def test_a_forecast_starts_cells_as_slots_come_free_and_leaves_out_what_fits_now
 def test_capacity_counts_host_by_host_what_guests_take() -> None:
     spec = GuestSpec(vcpus=2, memory="3G")
     assert capacity((host(KVM, vcpus=5), host(KVM, vcpus=9)), spec) == 4
-    assert capacity((), spec) == 1
+    assert capacity((host(KVM, vcpus=1),), spec) == 1
+    assert capacity((), spec) == 0
 
 
 def test_how_slow_guests_are_travels_with_the_labels_of_a_node() -> None:
     node = {"NodeManagerHostname": "one", "Resources": {"CPU": 2.0, "guest_memory_mib": 8192.0}}
-    seen = _host_of(node | {"Labels": labels_of(HOST)})
+    seen = host_of(node | {"Labels": labels_of(HOST)})
     assert {(o.hypervisor, o.arch): o.slowness for o in seen.offers} == {
         (o.hypervisor, o.arch): o.slowness for o in HOST.offers
     }
@@ -147,8 +148,15 @@ def shown(thing: object) -> str:
     return capture.get()
 
 
+def look(name: str, reason: str, mark: Mark | None) -> HostLook:
+    return HostLook(name=name, host=None, drained=True, reason=reason, mark=mark, guests=())
+
+
 def test_what_is_expected_and_how_slow_guests_are_can_be_seen() -> None:
     assert "emulated, 12× slower than native" in shown(hosts_table((HOST,)))
+    assert "drained: a new disk" in shown(hosts_table((HOST,), [look(HOST.name, "a new disk", None)]))
+    assert "failed: it burns" in shown(hosts_table((HOST,), [look(HOST.name, "it burns", Mark.FAILED)]))
+    assert "drained and not there: gone" in shown(hosts_table((HOST,), [look("other", "gone", Mark.DRAINED)]))
     made = planned(HOST, durations={"debian-13/riscv64/bug=off": 60.0})
     assert "2 min 00 s" in shown(plan_table(made))
     assert forecast_sentence(forecast(made.placements, 2), 2) == (

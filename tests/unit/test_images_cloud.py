@@ -213,7 +213,7 @@ def read_cd(data: bytes) -> dict[str, str]:
 
 def test_the_seed_is_a_cd_that_says_who_the_guest_is() -> None:
     keys = make_keys()
-    files = read_cd(nocloud.cd(keys, "mine-amd64", "i-1", "ttyS0"))
+    files = read_cd(nocloud.cd(keys, "mine-amd64", "i-1", "ttyS0", nocloud.user_network()))
     assert json.loads(files["meta-data"]) == {"instance-id": "i-1", "local-hostname": "mine-amd64"}
     first, _, config = files["user-data"].partition("\n")
     assert first == "#cloud-config"

@@ -106,6 +106,6 @@ def test_an_overlay_smaller_than_its_image_is_refused_with_the_size_to_ask_for(t
 
 
 def test_an_overlay_that_cannot_be_written_is_an_error_of_the_image(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="cannot make the overlay") as caught:
+    with pytest.raises(ImageError, match="cannot make the disk") as caught:
         guest_disk(make_image(tmp_path / "image"), tmp_path / "no/such/folder", 100)
     assert not isinstance(caught.value, FullError)

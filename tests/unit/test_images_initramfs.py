@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.errors import ImageError
-from runners.images.initramfs import cpio, depends, file, find_modules, folder, load_order, make_initramfs
+from runners.images.initramfs import Modules, cpio, depends, file, find_modules, folder, load_order, make_initramfs
 
 
 def unpack(archive: bytes) -> dict[str, tuple[int, bytes]]:
@@ -92,8 +92,18 @@ def test_modules_are_found_decompressed_in_their_order(tmp_path: Path) -> None:
     ext4 = module("jbd2")
     put_modules(tmp_path, {"fs/ext4.ko.xz": ext4, "fs/jbd2.ko": module(), "drivers/virtio-rng.ko.xz": module()})
     found = find_modules(tmp_path, ("virtio_rng", "ext4", "virtio_pci"))
-    assert list(found) == ["virtio_rng", "jbd2", "ext4"]
-    assert found["ext4"] == ext4
+    assert found.orders["virtio"] == ("virtio_rng", "jbd2", "ext4")
+    assert found.content["ext4"] == ext4
+
+
+def test_a_guest_whose_devices_are_not_virtio_s_loads_what_those_need_and_no_more(tmp_path: Path) -> None:
+    names = ("virtio_blk", "xen-blkfront", "ext4", "ata_piix")
+    put_modules(
+        tmp_path, {f"{name}.ko": module() for name in names} | {"sd_mod.ko": module("scsi"), "scsi.ko": module()}
+    )
+    found = find_modules(tmp_path, ("virtio_blk", "ext4"))
+    assert found.orders["xen"] == ("xen_blkfront", "ext4")
+    assert found.orders["pc"] == ("ata_piix", "scsi", "sd_mod", "ext4")
 
 
 def test_a_kernel_without_any_modules_is_an_error(tmp_path: Path) -> None:
@@ -102,8 +112,8 @@ def test_a_kernel_without_any_modules_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_initramfs_lists_its_modules_in_their_order() -> None:
-    files = unpack(make_initramfs(b"busybox", {"jbd2": b"1", "ext4": b"2"}))
-    assert files["modules/order"][1] == b"jbd2.ko\next4.ko\n"
+    files = unpack(make_initramfs(b"busybox", Modules({"jbd2": b"1", "ext4": b"2"}, {"xen": ("jbd2", "ext4")})))
+    assert files["modules/xen"][1] == b"jbd2.ko\next4.ko\n"
     assert files["modules/ext4.ko"][1] == b"2"
     assert files["bin/busybox"] == (0o100755, b"busybox")
     assert files["init"][0] == 0o100755

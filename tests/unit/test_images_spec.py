@@ -102,6 +102,11 @@ def test_what_a_guest_boots_with_depends_on_release_and_architecture(
     assert boot_packages(ImageSpec(name=name, arch=arch)) == packages
 
 
+def test_a_kernel_among_the_packages_takes_the_place_of_the_usual_one() -> None:
+    asked = ImageSpec(name="debian-13", arch="amd64", packages=("linux-image-rt-amd64", "make"))
+    assert boot_packages(asked) == ("linux-image-rt-amd64",)
+
+
 def test_another_kernel_makes_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = key(SPEC, "")
     monkeypatch.setitem(KERNELS["trixie"], "riscv64", "linux-image-other")

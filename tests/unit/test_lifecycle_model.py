@@ -18,8 +18,10 @@ from farm.lifecycle import (
     Conclude,
     Expire,
     Finish,
+    Release,
     RunState,
-    Start,
+    Step,
+    backoff_s,
     reconcile,
 )
 from farm.model import Blame, Outcome, State, Verdict
@@ -44,7 +46,7 @@ class Farm(RuleBasedStateMachine):
         cells=CELLS,
         fail_fast=st.booleans(),
         max_parallel=st.none() | st.integers(1, 3),
-        retries=st.integers(0, 2),
+        retries=st.tuples(st.integers(0, 2), st.integers(0, 2)),
         capacity=st.integers(1, 4),
     )
     def submit(
@@ -52,33 +54,40 @@ class Farm(RuleBasedStateMachine):
         cells: list[tuple[bool, str]],
         fail_fast: bool,
         max_parallel: int | None,
-        retries: int,
+        retries: tuple[int, int],
         capacity: int,
     ) -> None:
         self.now = datetime(2026, 1, 2, tzinfo=UTC)
         self.capacity = capacity
         self.alive: set[tuple[str, int]] = set()
         self.asked: list[tuple[str, int]] = []
+        self.released: set[tuple[str, int]] = set()
         self.concluded: list[str] = []
         self.run = RunState(
             tuple(CellState(f"c{number}", may_fail=may, problem=why) for number, (may, why) in enumerate(cells)),
             fail_fast=fail_fast,
             max_parallel=max_parallel,
-            retries_infra=retries,
+            retries_infra=retries[0],
+            retries_test=retries[1],
             lease_s=60,
         )
 
     @rule()
     def tick(self) -> None:
-        for command in reconcile(self.run, capacity=self.capacity, now=self.now):
+        step = reconcile(self.run, now=self.now)
+        for command in step.commands:
             self._apply(command)
+        limit = min(self.capacity, self.run.max_parallel or self.capacity)
+        room = limit - sum(1 for cell in self.run.cells if cell.running)
+        for cell in step.waiting[: max(0, room)]:
+            self._start(cell.id, len(cell.attempts) + 1)
 
     @rule()
     def ticking_twice_asks_for_nothing_twice(self) -> None:
         self.tick()
         before = len(self.asked)
-        again = reconcile(self.run, capacity=self.capacity, now=self.now)
-        assert not [command for command in again if isinstance(command, Cancel)]
+        again = reconcile(self.run, now=self.now)
+        assert not [command for command in again.commands if isinstance(command, Cancel | Release)]
         assert len(self.asked) == before
 
     @precondition(lambda self: self.alive)
@@ -98,9 +107,22 @@ class Farm(RuleBasedStateMachine):
         for cell, number in self.alive:
             self._change(cell, number, seen=self.now)
 
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data(), seconds=st.integers(0, 200))
+    def a_guest_is_held_or_its_end_is_moved(self, data: st.DataObject, seconds: int) -> None:
+        cell, number = data.draw(st.sampled_from(sorted(self.alive)))
+        if (cell, number) not in self.released:
+            self._change(cell, number, held_until=self.now + timedelta(seconds=seconds))
+
     @rule()
     def somebody_cancels(self) -> None:
         self.run = replace(self.run, cancel_requested=True)
+
+    @precondition(lambda self: self.run.cells)
+    @rule(data=st.data())
+    def somebody_cancels_a_cell(self, data: st.DataObject) -> None:
+        cell = self._cell(data.draw(st.sampled_from([one.id for one in self.run.cells])))
+        self._put(replace(cell, cancel_requested=True))
 
     @rule()
     def the_controller_restarts_and_its_workers_are_gone(self) -> None:
@@ -115,7 +137,7 @@ class Farm(RuleBasedStateMachine):
         """Let every attempt fall silent: the run has to come to its end by itself."""
         if not hasattr(self, "run"):
             return
-        attempts = len(self.run.cells) * (self.run.retries_infra + 1)
+        attempts = len(self.run.cells) * (self.run.retries_infra + self.run.retries_test + 1)
         for _ in range(3 * attempts + 2):  # each starts, expires and concludes, with room for one perhaps
             self.the_controller_restarts_and_its_workers_are_gone()
             self.now += timedelta(seconds=61)
@@ -123,22 +145,29 @@ class Farm(RuleBasedStateMachine):
         self.tick()
         assert self.run.state is State.FINISHED
         assert sorted(self.concluded) == sorted(cell.id for cell in self.run.cells)
-        assert reconcile(self.run, capacity=self.capacity, now=self.now) == ()
+        assert reconcile(self.run, now=self.now) == Step()
 
     def _apply(self, command: Command) -> None:
         match command:
-            case Start(cell, number):
-                self._start(cell, number)
             case Cancel(cell, number, reason):
                 assert reason
                 assert (cell, number) not in self.asked
                 self.asked.append((cell, number))
                 self._change(cell, number, cancel_asked=True)
+            case Release(cell, number):
+                assert not self.run.cancel_requested
+                assert (cell, number) not in self.released
+                held = self._cell(cell).attempts[-1].held_until
+                assert held is not None
+                assert held <= self.now
+                self.released.add((cell, number))
+                self._change(cell, number, held_until=None)
             case Expire(cell, number):
                 assert (cell, number) not in self.alive
                 self._end(cell, number, verdict.lost_attempt("killed"))
             case Conclude(cell, outcome):
                 assert not self._cell(cell).running
+                self._is_honest(self._cell(cell), outcome)
                 self.concluded.append(cell)
                 self._put(replace(self._cell(cell), state=State.FINISHED, outcome=outcome))
             case Finish():
@@ -151,10 +180,30 @@ class Farm(RuleBasedStateMachine):
         assert cell.state is not State.FINISHED
         assert not cell.problem
         assert not cell.running
-        assert number == len(cell.attempts) + 1 <= self.run.retries_infra + 1
+        assert not cell.cancel_requested
+        assert number == len(cell.attempts) + 1
+        outcomes = [one.outcome for one in cell.attempts if one.outcome]
+        assert sum(one.verdict is Verdict.FAILED for one in outcomes) <= self.run.retries_test
+        assert sum(one.retry for one in outcomes) <= self.run.retries_infra
+        assert all(one.verdict is Verdict.FAILED or one.retry for one in outcomes)
+        if outcomes and outcomes[-1].retry:
+            tries = sum(one.retry for one in outcomes)
+            assert self.now >= cell.attempts[-1].seen + timedelta(seconds=backoff_s(tries))
         attempt = AttemptState(number, State.RUNNING, self.now)
         self._put(replace(cell, state=State.RUNNING, attempts=(*cell.attempts, attempt)))
         self.alive.add((cell_id, number))
+
+    @staticmethod
+    def _is_honest(cell: CellState, outcome: Outcome) -> None:
+        """A pass is one that was seen, and a failure that was seen is not forgotten."""
+        seen = [one.outcome for one in cell.attempts if one.outcome]
+        failed = any(one.verdict is Verdict.FAILED for one in seen)
+        if outcome.verdict is Verdict.PASSED:
+            assert seen[-1].verdict is Verdict.PASSED
+            assert outcome.flaky == failed
+        else:
+            assert not outcome.flaky
+            assert not failed or outcome.verdict is Verdict.FAILED
 
     def _end(self, cell: str, number: int, outcome: Outcome) -> None:
         self.alive.discard((cell, number))

@@ -7,9 +7,22 @@ import pytest
 
 from farm.matrix import expansion, loads
 from farm.matrix.words import keys_of
-from farm.model import Build, Collect, GuestSpec, Layer, Matrix, Retries, Timeouts, parse_duration, parse_size
-from farm.model.matrix import RESERVED, SOURCES
-from farm.planner import AUTO
+from farm.model import (
+    AUTO,
+    Build,
+    Collect,
+    CpuRequires,
+    GuestSpec,
+    Layer,
+    Matrix,
+    Requires,
+    Retries,
+    Timeouts,
+    VirtualizationRequires,
+    parse_duration,
+    parse_size,
+)
+from farm.model.fields import RESERVED, SOURCES
 
 TEXT = (Path(__file__).parents[2] / "docs" / "matrix.md").read_text()
 EXAMPLES = re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
@@ -53,6 +66,11 @@ def test_the_example_of_exclude_and_include_has_the_cells_that_are_told() -> Non
 @pytest.mark.parametrize("section", PARTS)
 def test_every_key_is_documented_and_none_that_is_not(section: str) -> None:
     assert list(rows(section)) == keys_of(PARTS[section])
+
+
+def test_everything_that_can_be_required_is_documented() -> None:
+    parts = (Requires, CpuRequires, VirtualizationRequires)
+    assert list(rows("requires")) == [key for part in parts for key in keys_of(part)]
 
 
 def test_every_kind_of_source_is_documented_with_its_keys() -> None:

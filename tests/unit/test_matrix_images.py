@@ -9,7 +9,7 @@ import pytest
 from farm.errors import MatrixError
 from farm.matrix import expansion, load, loads
 from farm.model import CloudSpec, Placement
-from farm.planner import image_for
+from farm.orders import image_for
 
 SHA256 = "ab" * 32
 TEXT = """\

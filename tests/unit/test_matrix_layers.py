@@ -5,7 +5,7 @@ import pytest
 from farm.errors import MatrixError
 from farm.matrix import expansion, loads
 from farm.model import Expansion, ImageSpec, LayerSpec, Placement
-from farm.planner import image_for
+from farm.orders import image_for
 
 HEAD = "name: demo\ntest: make check\n"
 AXES = "axes: {image: [a], arch: [b], with: [postgresql, none, postgresql+gcc-12]}\n"

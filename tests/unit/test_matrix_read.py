@@ -18,7 +18,7 @@ from farm.matrix import load, loads
 from farm.matrix.tree import MAX_BYTES
 from farm.matrix.words import keys_of
 from farm.model import Collect, FolderSource, GitSource, GuestSpec, Matrix, Retries, Timeouts
-from farm.model.matrix import DURATION, RATE, SHARE, SIZE, SOURCES
+from farm.model.fields import DURATION, RATE, SHARE, SIZE, SOURCES
 
 MINIMAL = "name: demo\naxes: {image: [debian-13], arch: [amd64]}\ntest: make check\n"
 
@@ -199,14 +199,18 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "M" + "guest: {disk-bandwidth: true}\n",
         ["4:25: guest.disk-bandwidth: expected bytes a second such as 512K or 20M; found true"],
     ),
-    "a limit that cannot be kept": (
-        "M" + "guest: {network-bandwidth: 20M}\n",
-        ["4:9: unknown key 'network-bandwidth'; did you mean 'disk-bandwidth'?"],
+    "a limit of nothing": (
+        "M" + "guest: {disc-bandwidth: 20M}\n",
+        ["4:9: unknown key 'disc-bandwidth'; did you mean 'disk-bandwidth'?"],
+    ),
+    "a network that is too slow": (
+        "M" + "guest: {network-bandwidth: 1K}\n",
+        ["4:28: guest.network-bandwidth: has to be at least 65536; found 1024"],
     ),
     "too many": ("M" + "retries: 11\n", ["4:10: retries: has to be at most 10; found 11"]),
     "a choice that is none": (
         "M" + "guest: {network: opne}\n",
-        ["4:18: guest.network: expected 'isolated' or 'open'; found 'opne'; did you mean 'open'?"],
+        ["4:18: guest.network: expected 'isolated', 'open' or 'bridge'; found 'opne'; did you mean 'open'?"],
     ),
     "a package that is none": (
         "M" + "guest: {packages: [GCC]}\n",

@@ -9,7 +9,7 @@ from farm.sources import _KINDS
 
 
 def test_every_phase_has_a_timeout_and_every_timeout_a_phase() -> None:
-    assert set(Timeouts.model_fields) - {"scale"} == {phase.value for phase in Phase}
+    assert set(Timeouts.model_fields) - {"scale", "queue"} == {phase.value for phase in Phase}
 
 
 def test_every_phase_with_a_script_is_a_key_of_the_matrix() -> None:

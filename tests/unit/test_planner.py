@@ -20,7 +20,8 @@ from farm.model import (
     ResolvedSource,
     Submission,
 )
-from farm.planner import order_for, plan
+from farm.orders import order_for
+from farm.planner import plan
 
 QEMU = tuple(Offer(hypervisor="qemu", arch=arch, emulated=True) for arch in ("amd64", "riscv64", "s390x"))
 KVM = Offer(hypervisor="kvm", arch="amd64", emulated=False)
@@ -78,6 +79,101 @@ def test_a_scripted_guest_is_only_for_those_who_ask() -> None:
     assert placed("amd64", "auto", fake).hosts == ()
 
 
+MODELS = host(
+    "models",
+    Offer(hypervisor="qemu", arch="amd64", emulated=True, version="10.0", cpu="max", cpus=("max", "EPYC", "qemu64")),
+    Offer(hypervisor="bochs", arch="amd64", emulated=True, cpu="ryzen", cpus=("ryzen", "tigerlake")),
+    KVM.model_copy(update={"cpu": "host-passthrough"}),
+)
+
+
+def with_cpu(hypervisor: str, cpu: str, *hosts: Host) -> Placement:
+    axes = {"image": ["a"], "arch": ["amd64"], "hypervisor": [hypervisor], "cpu": [cpu]}
+    (placement,) = planned(*hosts, axes=axes).placements
+    return placement
+
+
+@pytest.mark.parametrize(
+    ("hypervisor", "cpu", "expected"),
+    [
+        ("auto", "EPYC", "qemu"),
+        ("auto", "auto", "kvm"),
+        ("auto", "host-passthrough", "kvm"),
+        ("bochs", "tigerlake", "bochs"),
+        ("qemu", "max", "qemu"),
+    ],
+)
+def test_a_cell_that_asks_for_a_cpu_goes_where_there_is_that(hypervisor: str, cpu: str, expected: str) -> None:
+    placement = with_cpu(hypervisor, cpu, FIRST, MODELS)
+    assert placement.hypervisor == expected
+    assert "models" in placement.hosts
+    assert placement.cell.id == f"a/amd64/{hypervisor}/{cpu}"
+
+
+def test_an_order_names_the_cpu_and_the_hosts_that_have_it() -> None:
+    axes = {"image": ["a"], "arch": ["amd64"], "cpu": ["EPYC", "auto"]}
+    made = planned(FIRST, MODELS, axes=axes)
+    submission = Submission(plan=made, source=SOURCE)
+    orders = {p.cell.id: order_for(submission, p, KEY) for p in made.placements}
+    assert (orders["a/amd64/EPYC"].cpu, orders["a/amd64/EPYC"].only) == ("EPYC", ("models",))
+    assert orders["a/amd64/EPYC"].env["FARM_CPU"] == "EPYC"
+    assert (orders["a/amd64/auto"].cpu, orders["a/amd64/auto"].only) == ("", ())
+
+
+@pytest.mark.parametrize(
+    ("guest", "only"),
+    [
+        ({}, ()),
+        ({"network": "open"}, ()),
+        ({"network": "bridge"}, ("able",)),
+        ({"network-bandwidth": "1M"}, ("able",)),
+        ({"disk-bandwidth": "1M"}, ("able",)),
+    ],
+)
+def test_an_order_names_the_hosts_that_have_its_network_and_its_limits(
+    guest: dict[str, str], only: tuple[str, ...]
+) -> None:
+    offer = Offer(hypervisor="qemu", arch="amd64", emulated=True, limits=())
+    has = {"networks": ("isolated", "open", "bridge"), "limits": ("disk-bandwidth", "network-bandwidth")}
+    hosts = (host("able", offer.model_copy(update=has)), host("other", offer))
+    made = planned(*hosts, axes={"image": ["a"], "arch": ["amd64"]}, guest=guest)
+    (placement,) = made.placements
+    assert order_for(Submission(plan=made, source=SOURCE), placement, KEY).only == only
+
+
+@pytest.mark.parametrize(
+    ("hypervisor", "cpu", "hosts", "problem"),
+    [
+        (
+            "auto",
+            "EPIC",
+            (FIRST, MODELS),
+            "no host knows the CPU model 'EPIC' for amd64; did you mean 'EPYC'?",
+        ),
+        (
+            "qemu",
+            "tigerlake",
+            (MODELS,),
+            "no host knows the CPU model 'tigerlake' for amd64; bochs has it, where it is asked for by name",
+        ),
+        (
+            "qemu",
+            "z80",
+            (MODELS,),
+            "no host knows the CPU model 'z80' for amd64; known: EPYC, max, qemu64",
+        ),
+    ],
+)
+def test_a_cpu_that_no_host_has_is_told(hypervisor: str, cpu: str, hosts: tuple[Host, ...], problem: str) -> None:
+    assert with_cpu(hypervisor, cpu, *hosts).problem == problem
+
+
+def test_bochs_and_containers_are_only_for_those_who_ask() -> None:
+    lxc = Offer(hypervisor="lxc", arch="amd64", emulated=False, container=True)
+    assert placed("amd64", "auto", host("x", lxc, MODELS.offers[1])).hosts == ()
+    assert placed("amd64", "lxc", host("x", lxc)).hosts == ("x",)
+
+
 MISFITS: dict[str, tuple[tuple[str, str], tuple[Host, ...], dict[str, Any], str]] = {
     "no hosts": (("amd64", "auto"), (), {}, "there is no host"),
     "an unknown architecture": (
@@ -127,6 +223,24 @@ MISFITS: dict[str, tuple[tuple[str, str], tuple[Host, ...], dict[str, Any], str]
         (FIRST,),
         {"memory": "16G"},
         "no host fits: first has 8192 MiB for guests, not 16384",
+    ),
+    "a network that cannot be limited": (
+        ("s390x", "qemu"),
+        (FIRST,),
+        {"network-bandwidth": "10M"},
+        (
+            "no host fits: first qemu cannot limit network-bandwidth there (QEMU's user network has no limiter; kvm and"
+            " qemu of a libvirtd have: qemu:///system)"
+        ),
+    ),
+    "a network that is not there": (
+        ("s390x", "auto"),
+        (FIRST,),
+        {"network": "bridge"},
+        (
+            "no host fits: first qemu has no network 'bridge' there (only hosts with a libvirtd have, whose owner has"
+            " named one: FARM_HOST_BRIDGE)"
+        ),
     ),
     "a limit that no host can keep": (
         ("amd64", "auto"),
@@ -255,6 +369,7 @@ def test_scripts_find_the_cell_in_their_environment() -> None:
         "FARM_IMAGE": "debian-13",
         "FARM_ARCH": "amd64",
         "FARM_HYPERVISOR": "kvm",
+        "FARM_CPU": "auto",
         "FARM_WITH": "none",
         "BUG": "on",
         "BUILD_TYPE": "debug",

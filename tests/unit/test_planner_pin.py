@@ -1,6 +1,7 @@
 from farm.matrix import expansion, loads
 from farm.model import AttemptKey, Host, ImageSpec, Offer, Plan, ResolvedSource, Submission
-from farm.planner import order_for, pin, plan
+from farm.orders import order_for, pin
+from farm.planner import plan
 
 MATRIX = """
 name: aliases

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from farm.errors import ConfigError
+from farm.errors import ConfigError, HostError
 from runners import reaper
-from runners.ledger import Entry, Ledger, private_folder, read
+from runners.ledger import Entry, Ledger, is_owned, private_folder, read
+from runners.session import node_session
 
 OWNER = """
 import sys, time
@@ -119,6 +122,62 @@ def test_only_one_reaper_runs_for_a_folder(runtime: Path) -> None:
     wait_until(lambda: not _reapers(runtime))
 
 
+def unreachable(value: str) -> None:
+    raise HostError(f"cannot reach {value}")
+
+
+def test_what_cannot_be_reached_stays_listed_and_the_rest_goes(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(reaper.DESTROYERS, "elsewhere", unreachable)
+    end(start_owner(runtime, runtime / "thing"))
+    (ledger,) = (runtime / "ledger").iterdir()
+    there = Entry("elsewhere", "far away")
+    with ledger.open("a") as file:
+        file.write(json.dumps({"op": "add", "kind": there.kind, "value": there.value}) + '\n{"op": "a')
+    told: list[str] = []
+    swept = reaper.sweep(runtime, lambda orphan, error: told.append(f"{orphan.entry.value}: {error.message}"))
+    assert [orphan.entry.kind for orphan in swept] == ["folder"]
+    assert told == ["far away: cannot reach far away"]
+    assert read(ledger) == (there,)
+    assert reaper.sweep(runtime, lambda _orphan, _error: None) == ()
+    monkeypatch.setitem(reaper.DESTROYERS, "elsewhere", lambda _value: None)
+    assert [orphan.entry for orphan in reaper.sweep(runtime)] == [there]
+    assert not ledger.exists()
+
+
+def test_whoever_cannot_be_reached_holds_up_nobody_else(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def destroy_slowly(_value: str) -> None:
+        asked.set()
+        assert answered.wait(20)
+
+    monkeypatch.setitem(reaper.DESTROYERS, "elsewhere", destroy_slowly)
+    slow, quick = start_owner(runtime, runtime / "slow"), start_owner(runtime, runtime / "quick")
+    for owner, kind in ((slow, "elsewhere"), (quick, "folder")):
+        (ledger,) = (runtime / "ledger").glob(f"*-{owner.pid}-*")
+        with ledger.open("a") as file:
+            file.write(json.dumps({"op": "add", "kind": kind, "value": str(runtime / "more")}) + "\n")
+    (runtime / "more").mkdir()
+    watching = threading.Thread(target=reaper.main, args=(runtime,))
+    watching.start()
+    end(slow)
+    wait_until(asked.is_set)
+    end(quick)
+    wait_until(lambda: not (runtime / "more").exists())
+    answered.set()
+    watching.join(timeout=20)
+    assert not watching.is_alive()
+
+
+def test_a_ledger_tells_whether_its_owner_lives(runtime: Path) -> None:
+    owner = start_owner(runtime, runtime / "thing")
+    (ledger,) = (runtime / "ledger").iterdir()
+    assert is_owned(ledger)
+    end(owner)
+    assert not is_owned(ledger)
+    assert not is_owned(runtime / "ledger/none.jsonl")
+
+
 def test_a_root_s_machines_are_ended_and_a_stranger_s_are_not(runtime: Path) -> None:
     (runtime / "root").mkdir()
     (runtime / "root2").mkdir()
@@ -136,6 +195,73 @@ def test_a_root_s_machines_are_ended_and_a_stranger_s_are_not(runtime: Path) -> 
         for process in strangers:
             process.kill()
             process.wait()
+
+
+@pytest.fixture
+def start(runtime: Path) -> Iterator[Callable[[str, Path], subprocess.Popen[bytes]]]:
+    """Starts what has a command line of no more than a title, as setproctitle leaves it, and has a file open."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def titled(title: str, opened: Path) -> subprocess.Popen[bytes]:
+        opened.parent.mkdir(parents=True, exist_ok=True)
+        with opened.open("a+b") as file:
+            started.append(subprocess.Popen([title, "600"], executable=shutil.which("sleep"), stdin=file, cwd="/"))
+        return started[-1]
+
+    yield titled
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["by its own name", "by a link"])
+def test_what_hides_its_arguments_is_found_by_the_files_it_has_open(
+    runtime: Path, start: Callable[[str, Path], subprocess.Popen[bytes]], *, direct: bool
+) -> None:
+    (runtime / "link").symlink_to(runtime)
+    ours = [start(title, runtime / "r1/session/agent.log") for title in ("ray::DashboardAgent", "ray::a/b#1")]
+    strangers = [
+        start("ray::DashboardAgent", runtime / "r12/session/agent.log"),
+        start("ray::DashboardAgent", runtime / "agent.log"),
+        start("tail", runtime / "r1/session/agent.log"),
+    ]
+    assert all(str(runtime).encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes() for process in ours)
+    reaper.destroy_ray(str((runtime if direct else runtime / "link") / "r1"))
+    assert [process.wait(timeout=10) for process in ours] == [-signal.SIGKILL] * 2
+    assert [process.poll() for process in strangers] == [None] * 3
+    assert not (runtime / "r1").exists()
+
+
+def test_what_hides_its_arguments_and_owns_something_itself_is_let_be(
+    runtime: Path, start: Callable[[str, Path], subprocess.Popen[bytes]]
+) -> None:
+    log = runtime / "r1/session/worker.log"
+    log.parent.mkdir(parents=True)
+    ledger = Ledger(runtime)
+    with log.open("ab") as out:
+        owner = subprocess.Popen(
+            ["ray::a/b#1", "600"], executable=shutil.which("sleep"), stdout=out, pass_fds=[ledger._file.fileno()]
+        )
+    try:
+        reaper.destroy_ray(str(runtime / "r1"))
+        assert owner.poll() is None
+    finally:
+        owner.kill()
+        owner.wait()
+        ledger.close()
+
+
+def test_the_agents_of_a_session_stay_while_its_owner_lives(
+    runtime: Path, start: Callable[[str, Path], subprocess.Popen[bytes]]
+) -> None:
+    agent = start("ray::RuntimeEnvAgent", runtime / "r1/session/agent.log")
+    ledger = Ledger(runtime)
+    ledger.add(Entry("ray-session", str(runtime / "r1")))
+    assert reaper.sweep(runtime) == ()
+    assert agent.poll() is None
+    ledger._file.close()  # as the kernel does when it dies
+    assert [orphan.entry.kind for orphan in reaper.sweep(runtime)] == ["ray-session"]
+    assert agent.wait(timeout=10) == -signal.SIGKILL
 
 
 def test_the_control_groups_of_a_root_go_with_it_and_a_stranger_s_stay(
@@ -170,3 +296,23 @@ def _machine(runtime: Path, program: str, argument: Path) -> subprocess.Popen[by
 def _reapers(runtime: Path) -> list[str]:
     found = subprocess.run(["pgrep", "-f", f"runners.reaper {runtime}"], capture_output=True, text=True, check=False)
     return found.stdout.split()
+
+
+def test_a_reaper_that_is_killed_is_started_again_though_nothing_new_is_made(runtime: Path, tmp_path: Path) -> None:
+    """What a worker leaves that is killed after it is not left until the next guest."""
+    with node_session(runtime):
+        owner = start_owner(runtime, tmp_path / "made")
+        wait_until(lambda: reaper.is_running(runtime))
+        for pid in _reapers(runtime):
+            os.kill(int(pid), signal.SIGKILL)
+        wait_until(lambda: not reaper.is_running(runtime))
+        wait_until(lambda: reaper.is_running(runtime))
+        end(owner)
+        wait_until(lambda: not (tmp_path / "made").exists())
+    wait_until(lambda: not reaper.is_running(runtime))
+
+
+def test_nobody_starts_a_reaper_where_there_is_nothing_to_look_after(runtime: Path) -> None:
+    with node_session(runtime):
+        time.sleep(1.5)  # one look of who keeps it
+        assert not reaper.is_running(runtime)

@@ -22,7 +22,15 @@ def no_logs(key: AttemptKey, name: str) -> bytes:
 def test_every_format_is_written_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "report"
     written = write(demo_run(), folder, read_log)
-    assert {path.name for path in written} == {"report.json", "junit.xml", "summary.md", "index.html"}
+    assert {path.name for path in written} == {
+        "report.json",
+        "junit.xml",
+        "summary.md",
+        "index.html",
+        "ctrf.json",
+        "results.csv",
+        "badge.svg",
+    }
     assert set(folder.iterdir()) == set(written)
     assert all(path.read_text(encoding="utf-8") for path in written)
 
@@ -43,7 +51,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 def test_an_unknown_format_is_told_with_those_there_are() -> None:
     with pytest.raises(ConfigError, match="no such format") as error:
         render("pdf", demo_run(), read_log)
-    assert error.value.hint == "known: json, junit, markdown, html"
+    assert error.value.hint == "known: json, junit, markdown, html, ctrf, csv, badge"
 
 
 @pytest.mark.parametrize("name", FORMATS)

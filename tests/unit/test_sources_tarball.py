@@ -7,10 +7,12 @@ import gzip
 import hashlib
 import io
 import lzma
+import socket
 import subprocess
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,7 +21,7 @@ import pytest
 
 from farm.errors import SourceError
 from farm.model import FolderSource, ResolvedSource, TarballSource
-from farm.sources import Limits, resolve
+from farm.sources import Limits, resolve, urls
 
 
 def _tar(files: dict[str, bytes]) -> bytes:
@@ -117,6 +119,13 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         _resolve(tmp_path, "d", "0" * 64)
 
 
+@pytest.mark.parametrize("place", ["nowhere/../t", "a@b:x/../t", "a@b:../t", "nowhere://../t"])
+def test_a_path_through_a_folder_that_is_not_there_leads_nowhere(tmp_path: Path, place: str) -> None:
+    (tmp_path / "t").write_bytes(_TAR)
+    with pytest.raises(SourceError, match=r"No such file|cannot fetch"):
+        _resolve(tmp_path, place, _sha256(_TAR))
+
+
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
         pass
@@ -142,6 +151,42 @@ def test_a_url_is_fetched_once_and_then_kept(tmp_path: Path, site: str) -> None:
     file.unlink()
     assert _resolve(tmp_path, f"{site}/pkg-1.0.tar.gz", _sha256(data)) == first
     assert first.files == 2
+
+
+@pytest.mark.parametrize(
+    ("head", "drop"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+        (b"", b""),
+    ],
+    ids=["body", "chunks", "headers", "until its end", "silence"],
+)
+def test_a_server_that_is_never_done_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes, drop: bytes
+) -> None:
+    monkeypatch.setattr(urls, "_LONGEST_S", 0.5)
+    gone = threading.Event()
+
+    def trickle(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, suppress(OSError):
+            connection.sendall(head)
+            while not gone.wait(0.02):
+                connection.sendall(drop)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=trickle, args=(listening,))
+        thread.start()
+        try:
+            with pytest.raises(SourceError, match=r"cannot fetch http.*: it is not done after 0.5 s"):
+                _resolve(tmp_path, f"http://127.0.0.1:{listening.getsockname()[1]}/x.tar", "0" * 64)
+        finally:
+            gone.set()
+            thread.join()
+    assert not list((tmp_path / "cache" / "files").glob("*"))
 
 
 def test_a_file_url_will_do(tmp_path: Path) -> None:

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from farm import verdict
 from farm.errors import HostError, NotFoundError
@@ -36,6 +36,7 @@ from farm.model import (
     Plan,
     PypiSource,
     ResolvedSource,
+    RunQuery,
     Source,
     State,
     Stream,
@@ -103,8 +104,8 @@ def later(seconds: float) -> datetime:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(f"sqlite:///{tmp_path / 'farm.db'}", tmp_path)
+def store(database_url: str, tmp_path: Path) -> Iterator[Store]:
+    opened = Store.open(database_url, tmp_path)
     yield opened
     opened.close()
 
@@ -116,14 +117,6 @@ def key(store: Store) -> AttemptKey:
     key = AttemptKey(run=run.id, cell=CELLS[0], number=1)
     store.start_attempt(key, now=later(1))
     return key
-
-
-def lines_of_events(tmp_path: Path) -> list[tuple[str, str]]:
-    engine = create_engine(f"sqlite:///{tmp_path / 'farm.db'}")
-    with engine.connect() as connection:
-        rows = connection.execute(text("SELECT kind, payload FROM events ORDER BY id")).all()
-    engine.dispose()
-    return [(row[0], row[1]) for row in rows]
 
 
 def test_a_new_run_is_queued_with_its_cells_in_the_order_of_the_plan(store: Store) -> None:
@@ -145,12 +138,18 @@ def test_a_new_run_is_queued_with_its_cells_in_the_order_of_the_plan(store: Stor
         PypiSource(pypi="six", version="1.17.0"),
     ],
 )
-def test_a_submission_comes_back_as_it_was(store: Store, tmp_path: Path, source: Source) -> None:
+def test_a_submission_comes_back_as_it_was(store: Store, database_url: str, tmp_path: Path, source: Source) -> None:
     submitted = submission(source=source, include=({"arch": "arm64", "bug": False},), env={"N": 1, "T": True})
     run_id = store.create_run(submitted, now=NOW).id
-    with_an_empty_memory = Store.open(f"sqlite:///{tmp_path / 'farm.db'}", tmp_path)
+    with_an_empty_memory = Store.open(database_url, tmp_path)
     assert with_an_empty_memory.run(run_id).submission == submitted
     with_an_empty_memory.close()
+
+
+def test_the_size_is_that_of_the_database(store: Store) -> None:
+    before = store.size()
+    store.create_run(submission(*(f"cell-{number}" for number in range(2000))), now=NOW)
+    assert store.size() > before > 0
 
 
 def test_runs_are_numbered_for_each_name_from_1(store: Store) -> None:
@@ -188,7 +187,7 @@ def test_a_run_that_is_not_there_names_the_nearest(store: Store) -> None:
 @pytest.mark.parametrize("run_id", ["", "../../etc", "demo-1/..", "demo-1'; --", "\x00"])
 def test_whatever_is_no_run_is_not_found(store: Store, run_id: str) -> None:
     store.create_run(submission(), now=NOW)
-    for question in (store.run, store.state, store.request_cancel):
+    for question in (store.run, store.state, partial(store.request_cancel, now=NOW)):
         with pytest.raises(NotFoundError):
             question(run_id)
 
@@ -199,7 +198,7 @@ def test_summaries_count_verdicts_the_newest_run_first(store: Store) -> None:
     store.finish_cell("demo-2", CELLS[0], PASSED, now=NOW)
     store.finish_cell("demo-2", CELLS[1], FAILED, now=NOW)
     store.finish_run("demo-2", now=later(9), cancelled=True)
-    first, second = store.runs(limit=2)
+    first, second = store.runs(RunQuery(limit=2))
     assert (first.id, first.state, first.cells, first.verdicts) == ("demo-3", State.QUEUED, 2, {})
     assert (second.id, second.finished, second.cancelled) == ("demo-2", later(9), True)
     assert second.verdicts == {Verdict.PASSED: 1, Verdict.FAILED: 1}
@@ -248,7 +247,7 @@ def test_what_an_attempt_says_comes_back_in_its_record(store: Store, key: Attemp
         TestsFound(at=later(7), tests=results[:2]),
         TestsFound(at=later(7), tests=()),
         TestsFound(at=later(7), tests=results[2:]),
-        Held(at=later(8), command="ssh x", until=later(99)),
+        Held(at=later(8), command="ssh x", until=later(99), evidence=Evidence()),
         PhaseStarted(at=later(9), phase=Phase.TEARDOWN),
     ]
     assert store.record(key, events)
@@ -302,7 +301,10 @@ def test_what_a_guest_has_used_is_what_was_heard_of_it_last(store: Store, key: A
 
 
 def test_an_attempt_that_ends_without_a_word_on_its_guest_keeps_what_was_known(store: Store, key: AttemptKey) -> None:
-    events = [Heartbeat(at=later(3), usage=Usage(cpu_s=1.5)), AttemptEnded(at=later(5), evidence=Evidence())]
+    events: list[Event] = [
+        Heartbeat(at=later(3), usage=Usage(cpu_s=1.5)),
+        AttemptEnded(at=later(5), evidence=Evidence()),
+    ]
     store.record(key, events)
     assert store.run(key.run).cells[0].attempts[0].usage == Usage(cpu_s=1.5)
 
@@ -368,7 +370,7 @@ def test_a_batch_that_cannot_be_stored_leaves_no_rows(store: Store, key: Attempt
     assert (attempt.phases, attempt.tests, attempt.seen) == ((), (), later(1))
 
 
-def test_events_are_kept_in_order_without_bytes_and_heartbeats(store: Store, key: AttemptKey, tmp_path: Path) -> None:
+def test_events_are_kept_in_order_without_bytes_and_heartbeats(store: Store, key: AttemptKey) -> None:
     events: list[Event] = [
         PhaseStarted(at=later(2), phase=Phase.COLLECT),
         Heartbeat(at=later(2)),
@@ -377,10 +379,11 @@ def test_events_are_kept_in_order_without_bytes_and_heartbeats(store: Store, key
         AttemptEnded(at=later(4), evidence=Evidence(junit_files=2)),
     ]
     store.record(key, events)
-    lines = lines_of_events(tmp_path)
+    submitted, started, *lines = [(line.kind, line.payload) for line in store.events(0)]
+    assert (submitted[0], started[0]) == ("run-submitted", "attempt-started")
     assert [kind for kind, _ in lines] == ["phase-started", "tests", "ended"]
-    assert lines[1][1] == '{"tests": 1}'
-    assert '"junit_files": 2' in lines[2][1]
+    assert lines[1][1] == {"tests": 1, "failed": 0}
+    assert lines[2][1]["evidence"]["junit_files"] == 2
 
 
 def test_the_state_is_what_deciding_needs(store: Store) -> None:
@@ -393,15 +396,15 @@ def test_the_state_is_what_deciding_needs(store: Store) -> None:
     store.start_attempt(second, now=later(3))
     store.cancel_asked(second)
     store.finish_cell(run.id, "b/s390x", FAILED, now=NOW)
-    store.request_cancel(run.id)
+    store.request_cancel(run.id, now=NOW)
     assert store.state(run.id) == RunState(
         cells=(
             CellState(
                 "a",
                 State.RUNNING,
                 (
-                    AttemptState(1, State.FINISHED, later(1), lost),
-                    AttemptState(2, State.RUNNING, later(3), cancel_asked=True),
+                    AttemptState(1, State.FINISHED, later(1), lost, began=later(1)),
+                    AttemptState(2, State.RUNNING, later(3), cancel_asked=True, began=later(3)),
                 ),
             ),
             CellState("b/s390x", State.FINISHED, (), FAILED, may_fail=True),
@@ -412,6 +415,8 @@ def test_the_state_is_what_deciding_needs(store: Store) -> None:
         max_parallel=2,
         retries_infra=3,
         cancel_requested=True,
+        created=NOW,
+        queue_s=made.plan.matrix.timeouts.queue,
     )
 
 

@@ -18,6 +18,7 @@ from farm.errors import ConfigError, FarmError, FullError, HostError
 from farm.model import AttemptKey, Heartbeat
 from farm.store import Store
 from farm.store.database import MIGRATIONS, store_errors
+from farm.store.history import History
 from farm.store.tables import metadata
 from tests.unit.test_store import CELLS, NOW, submission
 
@@ -61,6 +62,8 @@ def test_a_store_of_the_first_version_keeps_its_runs(tmp_path: Path) -> None:
     assert attempt.facts
     assert (attempt.facts.image, attempt.facts.start, attempt.facts.slowness) == ("debian-13/amd64", "cold", None)
     assert run.submission.plan.matrix.guest.cpu_percent is None
+    (tallied,) = History(store.engine).tests("hello", last=1).tests
+    assert (tallied.name, tallied.passed, tallied.failed, tallied.skipped) == ("it's one", 1, 0, 0)
     key = AttemptKey(run=run.id, cell=run.cells[0].id, number=2)
     assert store.create_run(submission(name="hello"), now=NOW).id == "hello-2"
     assert not store.record(key, [Heartbeat(at=NOW)])
@@ -215,3 +218,28 @@ def test_errors_of_the_file_system_are_the_farms(code: int, kind: type[FarmError
         raise OSError(code, "why")
     assert type(caught.value) is kind
     assert caught.value.hint
+
+
+def test_a_file_that_is_moved_away_is_missed_and_comes_back(tmp_path: Path) -> None:
+    """SQLite would go on with it, or make an empty one in its place."""
+    store, file = opened(tmp_path), tmp_path / "farm.db"
+    store.create_run(submission(), now=NOW)
+    away = tmp_path / "away"
+    file.rename(away)
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="cannot read the runs"):
+            store.runs()
+        assert not file.exists(), "none is made in its place"
+    away.rename(file)
+    assert [run.id for run in store.runs()] == ["demo-1"]
+    store.close()
+
+
+def test_a_store_whose_file_is_gone_is_no_new_one(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    key = AttemptKey(run=store.create_run(submission(), now=NOW).id, cell=CELLS[0], number=1)
+    store.folder_of(key).mkdir(parents=True)
+    store.close()
+    (tmp_path / "farm.db").unlink()
+    with pytest.raises(ConfigError, match="is gone, though there are files of runs beside it"):
+        opened(tmp_path)

@@ -15,8 +15,8 @@ from tests.unit.test_store import CELLS, NOW, PASSED, submission
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(f"sqlite:///{tmp_path / 'farm.db'}", tmp_path)
+def store(database_url: str, tmp_path: Path) -> Iterator[Store]:
+    opened = Store.open(database_url, tmp_path)
     yield opened
     opened.close()
 
@@ -81,9 +81,11 @@ def test_an_artifact_is_a_file_and_a_row(store: Store, key: AttemptKey) -> None:
     assert artifacts(store, key) == (ArtifactRecord(path="build/out put.bin", bytes=5, sha256=digest),)
 
 
-def test_a_large_artifact_comes_in_pieces_even_across_a_restart(store: Store, key: AttemptKey, tmp_path: Path) -> None:
+def test_a_large_artifact_comes_in_pieces_even_across_a_restart(
+    store: Store, key: AttemptKey, database_url: str, tmp_path: Path
+) -> None:
     store.record(key, [found("big", b"one "), found("other", b"!"), found("big", b"two ")])
-    restarted = Store.open(f"sqlite:///{tmp_path / 'farm.db'}", tmp_path)
+    restarted = Store.open(database_url, tmp_path)
     restarted.record(key, [found("big", b"three")])
     digest = hashlib.sha256(b"one two three").hexdigest()
     assert artifacts(restarted, key)[0] == ArtifactRecord(path="big", bytes=13, sha256=digest)

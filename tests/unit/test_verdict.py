@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from farm import errors, verdict
 from farm.model import (
@@ -25,7 +27,8 @@ from farm.model import (
     TestStatus,
     Verdict,
 )
-from farm.verdict import TABLE, WITHOUT_EVIDENCE, Row, classify, exit_code
+from farm.rules import TABLE, WITHOUT_EVIDENCE, Row
+from farm.verdict import classify, exit_code
 
 DOCS = Path(__file__).parents[2] / "docs" / "verdicts.md"
 
@@ -51,6 +54,8 @@ SCRIPT_1 = failing(Phase.TEST, exit_status=1)
 # evidence, the rule that decides, verdict, blame, retry
 CASES: list[tuple[Evidence, str, Verdict, Blame | None, bool]] = [
     (Evidence(), "passed", Verdict.PASSED, None, False),
+    (Evidence(reserved=True), "reserved", Verdict.SKIPPED, None, False),
+    (Evidence(reserved=True, failure=failing(B, TIMEOUT)), "start", Verdict.ERROR, Blame.INFRA, True),
     (junit({PASSED: 3, SKIPPED: 1}), "passed", Verdict.PASSED, None, False),
     (junit({SKIPPED: 2}), "all-skipped", Verdict.SKIPPED, None, False),
     (junit({PASSED: 3, FAILED: 1}), "tests-failed-status-0", Verdict.FAILED, Blame.TEST, False),
@@ -121,7 +126,8 @@ CASES: list[tuple[Evidence, str, Verdict, Blame | None, bool]] = [
     (after(failing(P)), "no-error-named", Verdict.ERROR, Blame.FARM, False),
     (after(failing(Phase.COLLECT)), "no-error-named", Verdict.ERROR, Blame.FARM, False),
     (after(failing(Phase.TEST, error="GuestError")), "unforeseen", Verdict.ERROR, Blame.FARM, False),
-    (after(failing(Phase.TEST, OK)), "unforeseen", Verdict.ERROR, Blame.FARM, False),
+    (after(failing(Phase.TEST, OK)), "unknown-error", Verdict.ERROR, Blame.FARM, False),
+    (after(failing(Phase.COLLECT, OK)), "unknown-error", Verdict.ERROR, Blame.FARM, False),
     (after(failing(Phase.TEST, Ending.CANCELLED), {FAILED: 1}), "cancelled", Verdict.CANCELLED, None, False),
     (after(failing(Phase.TEARDOWN, error="HostError"), {PASSED: 1}), "passed", Verdict.PASSED, None, False),
     (
@@ -168,11 +174,16 @@ def test_every_error_of_the_farm_is_classified_in_every_phase_by_a_row_that_mean
     ]
     known = set(classes) - {
         "FarmError",
+        "BusyError",  # this and the next two are said to who asks the service, never by a worker
+        "ForbiddenError",
+        "ConflictError",
         "GuestError",
         "Problem",
+        "ServerError",
         "AttemptError",
         "AttemptCancelledError",
         "AttemptLostError",
+        "FencedError",  # said to the controller by the store
     }
     for error in known:
         for phase in set(Phase) - {Phase.TEARDOWN}:
@@ -208,25 +219,52 @@ def test_a_summary_is_one_short_line_whatever_the_message_holds() -> None:
                 blame=Blame.INFRA,
                 rule="attempt-lost",
                 summary="the attempt was lost: its worker died",
+                lines=("its worker died",),
                 retry=True,
             ),
         ),
         (
             verdict.cancelled("fail-fast"),
-            Outcome(verdict=Verdict.CANCELLED, rule="cancelled", summary="cancelled: fail-fast"),
+            Outcome(verdict=Verdict.CANCELLED, rule="cancelled", summary="cancelled: fail-fast", lines=("fail-fast",)),
         ),
         (
             verdict.skipped("not asked for"),
-            Outcome(verdict=Verdict.SKIPPED, rule="skipped", summary="skipped: not asked for"),
+            Outcome(
+                verdict=Verdict.SKIPPED, rule="skipped", summary="skipped: not asked for", lines=("not asked for",)
+            ),
         ),
         (
             verdict.unplaceable("no host {fits}"),
-            Outcome(verdict=Verdict.ERROR, blame=Blame.CONFIG, rule="unplaceable", summary="no host {fits}"),
+            Outcome(
+                verdict=Verdict.ERROR,
+                blame=Blame.CONFIG,
+                rule="unplaceable",
+                summary="no host {fits}",
+                lines=("no host {fits}",),
+            ),
         ),
     ],
 )
 def test_what_had_no_end_of_its_own_has_an_outcome(outcome: Outcome, expected: Outcome) -> None:
     assert outcome == expected
+
+
+LOST_WORKER = verdict.lost_attempt("its worker died")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "rule"),
+    [
+        (after(SCRIPT_1), "script-failed"),
+        (after(failing(Phase.TEST, LOST, "LostError")), "connection-lost"),
+        (Evidence(reserved=True), "attempt-lost"),
+    ],
+)
+def test_what_ends_a_guest_that_is_kept_changes_no_verdict_and_is_not_tried_again(
+    evidence: Evidence, rule: str
+) -> None:
+    outcome = verdict.after_hold(evidence, LOST_WORKER)
+    assert (outcome.rule, outcome.retry) == (rule, False)
 
 
 def test_the_document_shows_the_table_row_by_row() -> None:
@@ -305,3 +343,75 @@ STRICT, MAY_FAIL = False, True
 )
 def test_the_exit_code_sums_up_the_cells_that_count(run: RunRecord, code: int) -> None:
     assert exit_code(run) == code
+
+
+NOT_PASSED = [case for case in CASES if case[2] is not Verdict.PASSED]
+
+
+@pytest.mark.parametrize("evidence", [case[0] for case in NOT_PASSED])
+def test_what_is_not_a_pass_names_its_rule_and_the_lines_it_rests_on(evidence: Evidence) -> None:
+    outcome = classify(evidence)
+    assert outcome.rule
+    assert all(line.strip() for line in outcome.lines)
+    assert outcome.lines
+    assert outcome.blame or outcome.verdict in (Verdict.SKIPPED, Verdict.CANCELLED)
+
+
+def test_tests_that_failed_are_what_their_verdict_rests_on_and_not_the_log() -> None:
+    failure = failing(Phase.TEST, exit_status=1, lines=("make: *** [check] Error 1",))
+    outcome = classify(junit({FAILED: 1}, failure=failure, failed_tests=("unit: two",)))
+    assert outcome.lines == ("unit: two",)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        verdict.lost_attempt("killed"),
+        verdict.interrupted("stopped"),
+        verdict.cancelled("by a person"),
+        verdict.skipped("left out"),
+        verdict.unplaceable("no host"),
+        verdict.waited_too_long(60),
+    ],
+    ids=lambda outcome: outcome.rule,
+)
+def test_what_never_came_to_an_end_of_its_own_rests_on_its_reason(outcome: Outcome) -> None:
+    assert len(outcome.lines) == 1
+    assert outcome.lines[0] in outcome.summary
+
+
+FAILURES = st.builds(
+    Failure,
+    phase=st.sampled_from(Phase),
+    ending=st.sampled_from(Ending),
+    error=st.sampled_from(["", "KeyError", *(name for name in vars(errors) if name.endswith("Error"))]),
+    message=st.text(max_size=20),
+    exit_status=st.none() | st.integers(-1, 255),
+    crash=st.sampled_from(["", "kernel-panic", "disk-error", "hung", "no-space"]),
+    lines=st.lists(st.text(min_size=1, max_size=9), max_size=3).map(tuple),
+)
+EVIDENCE = st.builds(
+    Evidence,
+    failure=st.none() | FAILURES,
+    junit_promised=st.booleans(),
+    junit_files=st.integers(0, 3),
+    junit_problem=st.sampled_from(["", "it ends in the middle"]),
+    tests=st.dictionaries(st.sampled_from(TestStatus), st.integers(0, 3)),
+    reserved=st.booleans(),
+)
+
+
+@given(EVIDENCE)
+def test_the_table_decides_everything_and_passes_nothing_that_went_wrong(evidence: Evidence) -> None:
+    outcome = classify(evidence)
+    failed = evidence.tests.get(FAILED, 0) + evidence.tests.get(ERROR, 0)
+    wrong = evidence.failure is not None and evidence.failure.phase is not Phase.TEARDOWN
+    if outcome.verdict is Verdict.PASSED:
+        assert not any((wrong, failed, evidence.junit_problem))
+        assert not evidence.junit_promised or evidence.junit_files
+        assert outcome.blame is None
+    else:
+        assert outcome.rule
+        assert outcome.lines
+        assert (outcome.blame is None) == (outcome.verdict in (Verdict.SKIPPED, Verdict.CANCELLED))
+    assert not outcome.retry or outcome.blame is Blame.INFRA

@@ -26,6 +26,7 @@ def check(cell: dict[str, Any], farm: Farm) -> None:
     assert SAYS[layer] in said.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_cell_starts_with_a_database_that_a_layer_has_made(farm: Farm) -> None:
     ended = farm("run", str(MATRIX), "--only", "debian-13/amd64/mariadb", timeout_s=1700)
     assert ended.status == 0, ended.out + ended.err

@@ -1,0 +1,201 @@
+"""`farm serve`, and the tokens of those who use it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import structlog
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from farm import logs
+from farm.cli.arguments import RayAddress
+from farm.cli.here import executor_of, settled
+from farm.cli.options import duration
+from farm.cli.screen import err, out
+from farm.cli.shelf import ShelfImages
+from farm.config import Settings, load_settings
+from farm.model import Scope
+from farm.serverconfig import ServerConfig, load_config
+from farm.store import Store
+from farm.store.access import Access
+
+if TYPE_CHECKING:
+    from farm.executor import RayExecutor
+    from farm.serve import Server
+
+log = structlog.get_logger(__name__)
+
+token_app = typer.Typer(help="Tokens for the REST API and the pages.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def serve(
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The server's settings: farm.toml.", envvar="FARM_CONFIG")
+    ] = None,
+    ray_address: RayAddress = None,
+) -> None:
+    """Serve the REST API and the pages, and carry out the runs that are submitted; ends with Ctrl-C."""
+    from farm.serve import alone  # noqa: PLC0415 - a second, which other commands need not wait
+
+    settings = load_settings()
+    logs.configure(settings.log)
+    # What can be wrong is found out before what takes long begins.
+    told = load_config(config)
+    raise_on_termination()
+    with alone(settings), executor_of(settings, ray_address, _undisturbed) as executor:
+        _serve(settings, told, executor)
+
+
+def _serve(settings: Settings, config: ServerConfig, executor: RayExecutor) -> None:
+    """Serve the API and carry out runs until a signal comes; then destroy the guests and return."""
+    from farm.serve import Server  # noqa: PLC0415
+
+    store = Store.open(settings.database, settings.state)
+    server = Server(
+        settings=settings,
+        config=config,
+        store=store,
+        executor=executor,
+        fleet=executor,
+        settle=lambda planned: settled(settings, planned),
+        images=ShelfImages(settings),
+        orphans=lambda: _orphans(settings),
+    )
+    executor.when_gone(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        server.start()
+        with suppress(KeyboardInterrupt):  # to be told to end is how it ends
+            _listen(server)
+        log.info("ending: the guests are being destroyed; their runs go on when somebody serves again")
+    finally:
+        server.stop()
+        store.close()
+    executor.check()
+
+
+def _undisturbed(start: Callable[[], None]) -> None:
+    """Start something that must not be interrupted half-way; who is told to end meanwhile ends afterwards.
+
+    An exception that a signal raises may be lost: in the middle of Ray's start Python runs code whose exceptions it
+    ignores. Ray puts its own handler of SIGTERM only into the main thread, so it is started in another one. That one
+    stays until the program ends: Linux kills the processes of Ray when the thread ends that has started them
+    (PR_SET_PDEATHSIG, prctl(2)).
+    """
+    told, started = threading.Event(), Future[None]()
+
+    def stay() -> None:
+        try:
+            start()
+            started.set_result(None)
+        except BaseException as error:  # noqa: BLE001 - it is raised where somebody waits for it
+            started.set_exception(error)
+        threading.Event().wait()
+
+    before = {number: signal.signal(number, lambda *_: told.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        threading.Thread(target=stay, name="starts Ray", daemon=True).start()
+        started.result()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if told.is_set():
+        raise KeyboardInterrupt
+
+
+def _orphans(settings: Settings) -> int:
+    from runners.reaper import orphans  # noqa: PLC0415
+
+    return len(orphans(settings.runtime))
+
+
+def _listen(server: Server) -> None:
+    import uvicorn  # noqa: PLC0415
+
+    from api.app import create_app  # noqa: PLC0415
+
+    config = server.config
+
+    class Told(uvicorn.Server):
+        """Says where it listens, once it does, and lets those go who listen for news, before it waits for answers."""
+
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                port = self.servers[0].sockets[0].getsockname()[1]
+                out.print(f"serving on http://{config.host}:{port}  (Ctrl-C ends it)", soft_wrap=True)
+
+        async def shutdown(self, sockets: Any = None) -> None:
+            server.feed.close()
+            await super().shutdown(sockets)
+
+    Told(
+        uvicorn.Config(
+            create_app(server),
+            host=config.host,
+            port=config.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+            timeout_keep_alive=30,  # longer than clients keep a connection, so that none is closed under a request
+        )
+    ).run()
+
+
+@token_app.command("create")
+def token_create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is; runs and the audit log name it.")],
+    scope: Annotated[Scope, typer.Option(help="What it is good for; each includes those before it.")] = Scope.SUBMIT,
+    expires: Annotated[
+        str, typer.Option(metavar="TIME", help="After which it is good for nothing (90d); 0: never.")
+    ] = "0",
+) -> None:
+    """Create a token and print its secret, which is kept nowhere."""
+    now = datetime.now(UTC)
+    lasts_s = duration(expires)
+    until = now + timedelta(seconds=lasts_s) if lasts_s else None
+    token, secret = _access().create_token(name, scope, by="command line", now=now, expires=until)
+    err.print(f"token {token.id} of {escape(name)}, scope {scope}; this is the only time that it is shown:")
+    typer.echo(secret)
+
+
+@token_app.command("list")
+def token_list() -> None:
+    """List the tokens, also those that are good for nothing any more."""
+    table = Table("id", "name", "scope", "created", "expires", "last used", "state", box=None, pad_edge=False)
+    now = datetime.now(UTC)
+    for token in _access().tokens():
+        gone = "revoked" if token.revoked else "expired" if token.expires and token.expires < now else "good"
+        times = (f"{time:%Y-%m-%d %H:%M}" if time else "" for time in (token.created, token.expires, token.used))
+        table.add_row(token.id, escape(token.name), token.scope, *times, gone)
+    out.print(table)
+
+
+@token_app.command("revoke")
+def token_revoke(token: Annotated[str, typer.Argument(metavar="ID", help="Its id: `farm token list`.")]) -> None:
+    """Have a token good for nothing from now on."""
+    _access().revoke_token(token, by="command line", now=datetime.now(UTC))
+
+
+def _access() -> Access:
+    settings = load_settings()
+    return Access(Store.open(settings.database, settings.state).engine)
+
+
+def raise_on_termination() -> None:
+    """SIGTERM ends the program as Ctrl-C does: whoever has something to destroy does it."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)

@@ -1,0 +1,107 @@
+"""Where cells stand, read from the store: of runs that somebody asks about again only what has changed is read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+from farm.explain import Explanation, excluded, explain
+from farm.intake import Fleet
+from farm.lifecycle import AttemptState, RunState, reconcile
+from farm.model import Submission
+from farm.places import Places, queue_of, size_of
+from farm.schedule import Limits, UnderWay
+from farm.select import choose
+from farm.store import Store
+from farm.store.records import OUTLINE
+from farm.store.states import KnownState
+from farm.turns import Running, Situation
+
+
+class _Run:
+    """A run that is in the queue."""
+
+    def __init__(self, submission: Submission) -> None:
+        self.submission = submission
+        self.placements = {placement.cell.id: placement for placement in submission.plan.placements}
+        self.known = KnownState()
+
+
+class Explainer:
+    """May be used by many threads."""
+
+    def __init__(self, store: Store, fleet: Fleet, limits: Limits, nobody: Callable[[], str]) -> None:
+        """`nobody` says why nothing is carried out at all; empty: it is."""
+        self._store = store
+        self._fleet = fleet
+        self._limits = limits
+        self._nobody = nobody
+        self._lock = threading.Lock()
+        self._runs: dict[str, _Run] = {}
+
+    def explain(self, run: str, cell: str) -> Explanation:
+        """Where a cell of a run stands, and why; a glob may name it. Raises NotFoundError."""
+        submission = self._store.submission(run)
+        ids = [one.cell.id for one in submission.plan.placements]
+        left_out = {one.id: one.reason for one in submission.plan.excluded}
+        if cell in left_out and cell not in ids:
+            return excluded(run, cell, left_out[cell])
+        cell = choose(ids, cell, run)
+        record = self._store.cell(run, cell, OUTLINE)
+        with self._lock:
+            runs = self._unfinished(run)
+            states = {name: self._store.state(name, one.known) for name, one in runs.items()}
+        return explain(run, submission, record, states[run], self._situation(runs, states))
+
+    def _unfinished(self, also: str) -> dict[str, _Run]:
+        """The runs that are served, by priority and age, and one more that may be carried out by somebody else."""
+        names = dict.fromkeys((*self._store.served(), also))
+        self._runs = {name: self._runs.get(name) or _Run(self._store.submission(name)) for name in names}
+        return self._runs
+
+    def _situation(self, runs: dict[str, _Run], states: dict[str, RunState]) -> Situation:
+        now = datetime.now(UTC)
+        hosts, marks = self._fleet.hosts(), self._store.hosts.all()
+        places = Places(hosts, {mark.name for mark in marks})
+        steps = {name: reconcile(state, now=now) for name, state in states.items()}
+        return Situation(
+            now=now,
+            hosts=hosts,
+            marks=marks,
+            queues=tuple(
+                queue_of(
+                    name,
+                    run.submission,
+                    steps[name].waiting,
+                    places,
+                    placements=run.placements,
+                    under_way=sum(1 for cell in states[name].cells if cell.running),
+                )
+                for name, run in runs.items()
+            ),
+            running=tuple(one for name, run in runs.items() for one in _running(run, states[name], now)),
+            limits=self._limits,
+            expected_s={
+                (name, cell.id): expected_s
+                for name, run in runs.items()
+                for cell in steps[name].waiting
+                if (expected_s := run.placements[cell.id].expected_s) is not None
+            },
+            nobody=self._nobody(),
+        )
+
+
+def _running(run: _Run, state: RunState, now: datetime) -> Iterator[Running]:
+    for cell in state.cells:
+        if attempt := cell.running:
+            guest = UnderWay(run.submission.owner, size_of(run.submission.plan.matrix.guest), attempt.host)
+            yield Running(guest, _left_s(attempt, run.placements[cell.id].expected_s, now))
+
+
+def _left_s(attempt: AttemptState, expected_s: float | None, now: datetime) -> float | None:
+    if attempt.held_until:
+        return max(0.0, (attempt.held_until - now).total_seconds())
+    if attempt.began is None or expected_s is None:
+        return None
+    return max(0.0, expected_s - (now - attempt.began).total_seconds())

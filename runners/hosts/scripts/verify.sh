@@ -1,0 +1,3 @@
+# digest, broken: read an image through.
+cd "$pool/$digest" || exit 0
+unharmed || exit "$broken"

@@ -1,0 +1,1 @@
+"""The lab: emulated machines in which real hypervisors run, for the tests."""
