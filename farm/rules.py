@@ -106,7 +106,8 @@ class Symptoms:
     results: Results
 
 
-START = (Phase.PROVISION, Phase.BOOT, Phase.CONNECT, Phase.UPLOAD)
+START = (Phase.PROVISION, Phase.BOOT, Phase.CONNECT, Phase.UPLOAD, Phase.TEARDOWN)
+"""Teardown is that of a guest that has built for another: the one that tests has not begun then."""
 COLLECT = (Phase.COLLECT,)
 OK = (Ending.OK,)
 FAILED = (Ending.FAILED,)

@@ -41,9 +41,9 @@ _ENDINGS: Mapping[type, Ending] = {DeadlineError: Ending.TIMEOUT, LostError: End
 
 
 def classify(evidence: Evidence) -> Outcome:
-    """The outcome of an attempt: that of the first row that fits. Teardown never changes it."""
+    """The outcome of an attempt: that of the first row that fits. How the guest that tested ends changes nothing."""
     failure = evidence.failure
-    if failure and failure.phase is Phase.TEARDOWN:
+    if failure and failure.phase is Phase.TEARDOWN and not failure.builder:
         failure = None
     seen = _symptoms(failure, evidence)
     row = next(row for row in TABLE if row.fits(seen))

@@ -162,7 +162,7 @@ def _build_elsewhere(attempt: Attempt, _deadline: Deadline) -> Work[int]:
         if status := (yield from step(attempt, attempt.deadline(phase))):
             return status
     attempt.step = Phase.TEARDOWN
-    yield from teardown(attempt, attempt.deadline(Phase.TEARDOWN))
+    yield from _leave(attempt)  # that it took long is no reason not to test
     attempt.facts, attempt.usage = None, None  # they were the builder's
     return 0
 
@@ -268,12 +268,17 @@ def _read_results(attempt: Attempt, name: str, data: bytes) -> Results:
 
 
 def teardown(attempt: Attempt, deadline: Deadline) -> Work[None]:
+    """End the guest that tested."""
+    yield from _leave(attempt)
+    deadline.check()
+
+
+def _leave(attempt: Attempt) -> Work[None]:
     """Ask the guest at hand what it has used, hear it out, and destroy it."""
     yield from _measure(attempt)
     while attempt.guest and (said := attempt.guest.heard()):
         yield Chunk(Stream.CONSOLE, said)
     attempt.destroy()
-    deadline.check()
 
 
 def _measure(attempt: Attempt) -> Work[None]:

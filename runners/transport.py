@@ -1,7 +1,10 @@
-"""paramiko's Transport with two things more: a cipher that is cheap to emulate, and an end to late messages.
+"""paramiko's Transport with three things more: a cheap cipher, an end to late messages, and no waiting for itself.
 
 paramiko answers by itself when the server closes a channel, while another thread may be about to write to it. What that
 writes comes too late then, and SSH servers take it for a broken protocol and hang up; so it is left out.
+
+While keys are exchanged nobody may speak of channels (RFC 4253, 7.1). paramiko's thread waits for the end of that too
+when a channel is closed just then, although it is the one that brings it about; so what it has to say is kept.
 """
 
 from __future__ import annotations
@@ -37,6 +40,21 @@ class Transport(paramiko.Transport):
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock, packetizer_class=_Packetizer)
+        self._kept: list[paramiko.Message] = []
+
+    def _send_user_message(self, data: paramiko.Message) -> None:
+        """Send a message about a channel when that is allowed; only other threads wait for it."""
+        if threading.current_thread() is self and not self.clear_to_send.is_set():
+            self._kept.append(data)
+        else:
+            super()._send_user_message(data)  # type: ignore[misc]
+
+    def _parse_newkeys(self, m: paramiko.Message) -> None:
+        """Begin with new keys, and say what was kept until now."""
+        super()._parse_newkeys(m)  # type: ignore[misc]
+        kept, self._kept = self._kept, []
+        for message in kept:
+            self._send_user_message(message)
 
 
 class _Packetizer(Packetizer):

@@ -6,10 +6,11 @@ import hashlib
 import io
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import paramiko
 import pytest
@@ -27,7 +28,15 @@ from tests.orders import make_order
 from tests.ssh_server import Server, serving
 
 PEERS = ("aes-gcm", "chacha", pytest.param("dropbear", marks=pytest.mark.guest))
-SERVERS = {"aes-gcm": paramiko.Transport, "chacha": Transport}
+
+
+class AesGcm(Transport):
+    """The farm's Transport with nothing but paramiko's own ciphers."""
+
+    _cipher_info = paramiko.Transport._cipher_info
+
+
+SERVERS = {"aes-gcm": AesGcm, "chacha": Transport}
 
 
 class Peer(NamedTuple):
@@ -146,6 +155,54 @@ def test_new_keys_in_the_middle(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> 
     given = os.urandom(3_500_000)
     shell = shell_of(peer)
     assert run(shell, "cat", given)[1][Stream.STDOUT] == given
+    assert run(shell, "echo after")[1][Stream.STDOUT] == b"after\n"
+    shell.close()
+
+
+class Held:
+    """A socket that keeps what it is to send for as long as it is told to."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._kept: list[bytes] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def hold(self) -> None:
+        self._kept = []
+
+    def let_go(self) -> None:
+        kept, self._kept = self._kept or [], None
+        self._sock.sendall(b"".join(kept))
+
+    def send(self, data: bytes) -> int:
+        if self._kept is None:
+            return self._sock.send(data)
+        self._kept.append(bytes(data))
+        return len(data)
+
+
+def test_a_channel_that_is_closed_while_keys_are_exchanged(server: Server, tmp_path: Path) -> None:
+    """Its end was under way when the client asked for new keys, which the server has not heard yet."""
+    sockets: list[Held] = []
+
+    def dial(deadline: Deadline) -> Held:
+        sockets.append(Held(tcp("127.0.0.1", server.port)(deadline)))
+        return sockets[-1]
+
+    shell = wait_for(connect(dial, client=CLIENT, server=HOST, deadline=soon()))
+    os.mkfifo(tmp_path / "end")
+    channel = shell._transport.open_session()
+    channel.exec_command(f"cat {tmp_path}/end")
+    with (tmp_path / "end").open("w"):
+        sockets[0].hold()
+        shell._transport._send_kex_init()
+    deadline = soon()
+    while not channel.closed:
+        deadline.check()
+        time.sleep(0.01)
+    sockets[0].let_go()
     assert run(shell, "echo after")[1][Stream.STDOUT] == b"after\n"
     shell.close()
 

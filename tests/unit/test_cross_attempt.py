@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from farm.errors import HostError
 from farm.model import (
     AttemptEnded,
     Blame,
@@ -260,6 +261,25 @@ def test_where_the_guest_that_tests_does_not_come_up_it_is_not_called_the_builde
     assert (failure.phase, failure.builder) == (Phase(NEVER_UP[mode]), False)
     assert (verdict.rule, verdict.blame, verdict.retry) == RULES[mode]
     assert verdict.summary.startswith(f"{NEVER_UP[mode]}: ")
+
+
+def test_a_builder_that_is_slow_to_end_is_no_reason_not_to_test() -> None:
+    events = run(Lab(), order_of(timeouts=Timeouts(teardown=1e-6)))
+    assert ended(events, Phase.BUILD).ending is Ending.OK
+    assert log(events, Phase.TEST) == "riscv64-linux-gnu-gcc\n"
+
+
+def test_a_builder_that_cannot_be_ended_is_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def usage(_guest: FakeGuest) -> Usage:
+        raise HostError("cannot ask the host: it does not answer")
+
+    monkeypatch.setattr(FakeGuest, "usage", usage)
+    lab = Lab()
+    failure, verdict = outcome(run(lab, order_of()))
+    assert (failure.phase, failure.builder) == (Phase.TEARDOWN, True)
+    assert (verdict.rule, verdict.blame, verdict.retry) == ("host", Blame.INFRA, True)
+    assert verdict.summary == "teardown of the builder: cannot ask the host: it does not answer"
+    assert not [line for line in lab.told if line.startswith("riscv64")]
 
 
 def test_a_builder_that_crashes_under_the_script_is_seen_on_its_console() -> None:

@@ -130,6 +130,8 @@ CASES: list[tuple[Evidence, str, Verdict, Blame | None, bool]] = [
     (after(failing(Phase.COLLECT, OK)), "unknown-error", Verdict.ERROR, Blame.FARM, False),
     (after(failing(Phase.TEST, Ending.CANCELLED), {FAILED: 1}), "cancelled", Verdict.CANCELLED, None, False),
     (after(failing(Phase.TEARDOWN, error="HostError"), {PASSED: 1}), "passed", Verdict.PASSED, None, False),
+    (after(failing(Phase.TEARDOWN, TIMEOUT, builder=True)), "start", Verdict.ERROR, Blame.INFRA, True),
+    (after(failing(Phase.TEARDOWN, error="HostError", builder=True)), "host", Verdict.ERROR, Blame.INFRA, True),
     (
         after(failing(Phase.TEARDOWN, TIMEOUT), {FAILED: 1}),
         "tests-failed-status-0",
@@ -383,6 +385,7 @@ def test_what_never_came_to_an_end_of_its_own_rests_on_its_reason(outcome: Outco
 FAILURES = st.builds(
     Failure,
     phase=st.sampled_from(Phase),
+    builder=st.booleans(),
     ending=st.sampled_from(Ending),
     error=st.sampled_from(["", "KeyError", *(name for name in vars(errors) if name.endswith("Error"))]),
     message=st.text(max_size=20),
@@ -405,7 +408,8 @@ EVIDENCE = st.builds(
 def test_the_table_decides_everything_and_passes_nothing_that_went_wrong(evidence: Evidence) -> None:
     outcome = classify(evidence)
     failed = evidence.tests.get(FAILED, 0) + evidence.tests.get(ERROR, 0)
-    wrong = evidence.failure is not None and evidence.failure.phase is not Phase.TEARDOWN
+    failure = evidence.failure
+    wrong = failure is not None and (failure.builder or failure.phase is not Phase.TEARDOWN)
     if outcome.verdict is Verdict.PASSED:
         assert not any((wrong, failed, evidence.junit_problem))
         assert not evidence.junit_promised or evidence.junit_files
