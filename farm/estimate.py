@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from farm.model import GuestSpec, Host, Placement, scalar_text
@@ -15,16 +15,44 @@ _WAYS = ("arch", "hypervisor")
 """The axes in which cells may differ that do the same work."""
 
 
+class Weights:
+    """How much longer cells take where they were placed than natively; worked out once for all placed alike."""
+
+    def __init__(self, hosts: Iterable[Host]) -> None:
+        self._hosts = tuple(hosts)
+        self._known: dict[tuple[str, str, tuple[str, ...]], float | None] = {}
+
+    def of(self, placement: Placement) -> float | None:
+        """On the slowest of a cell's hosts that is known."""
+        way = (placement.hypervisor, placement.cell.arch, placement.hosts)
+        if way not in self._known:
+            self._known[way] = self._slowest(*way)
+        return self._known[way]
+
+    def guessed(self, placement: Placement) -> float:
+        """The same, or what is likely where nothing has been measured."""
+        return self.of(placement) or (UNKNOWN if placement.emulated else 1.0)
+
+    def _slowest(self, hypervisor: str, arch: str, names: Collection[str]) -> float | None:
+        names = frozenset(names)
+        offers = (offer for host in self._hosts if host.name in names for offer in host.offers)
+        ways = [
+            weight(offer.slowness, emulated=offer.emulated)
+            for offer in offers
+            if (offer.hypervisor, offer.arch) == (hypervisor, arch)
+        ]
+        return max((times for times in ways if times is not None), default=None)
+
+
 def expected_s(
-    placements: Sequence[Placement], durations: Mapping[str, float], hosts: Iterable[Host]
+    placements: Sequence[Placement], durations: Mapping[str, float], known_weights: Weights
 ) -> dict[str, float]:
     """Seconds that cells will take, by their ids, as far as that can be known.
 
     It is what a cell took before (`durations`). For one that has not run yet it is what those took that do the
     same work on another architecture or hypervisor, times the ratio of how slow the two are: the middle of them.
     """
-    hosts = tuple(hosts)
-    weights = {placement.cell.id: weight_of(placement, hosts) for placement in placements}
+    weights = {placement.cell.id: known_weights.of(placement) for placement in placements}
     taken: dict[object, list[float]] = defaultdict(list)
     for placement in placements:
         seconds, times = durations.get(placement.cell.id), weights[placement.cell.id]
@@ -38,23 +66,6 @@ def expected_s(
         elif times and (natively := taken.get(_work(placement))):
             known[id_] = statistics.median(natively) * times
     return known
-
-
-def weight_of(placement: Placement, hosts: Iterable[Host]) -> float | None:
-    """How much longer a cell takes where it was placed than natively: on the slowest of its hosts that is known."""
-    ways = [
-        weight(offer.slowness, emulated=offer.emulated)
-        for host in hosts
-        if host.name in placement.hosts
-        for offer in host.offers
-        if (offer.hypervisor, offer.arch) == (placement.hypervisor, placement.cell.arch)
-    ]
-    return max((times for times in ways if times is not None), default=None)
-
-
-def guessed_weight(placement: Placement, hosts: Iterable[Host]) -> float:
-    """The same, or what is likely where nothing has been measured."""
-    return weight_of(placement, hosts) or (UNKNOWN if placement.emulated else 1.0)
 
 
 def capacity(hosts: Iterable[Host], guest: GuestSpec) -> int:

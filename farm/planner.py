@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from farm import cross
 from farm.errors import PlanError
-from farm.estimate import expected_s, guessed_weight
+from farm.estimate import Weights, expected_s
 from farm.matrix.near import did_you_mean
 from farm.model import (
     AUTO,
@@ -56,14 +56,15 @@ def plan(
         raise PlanError(f"cannot plan {matrix.name!r}: it has no cells", hint="look at its exclude")
     chosen = {cell.id for cell in cells}
     # All are placed: what a cell takes can be told by one that is not chosen.
-    placements = [_place(cell, matrix, hosts) for cell in expansion.cells]
+    placements = list(_placed(expansion.cells, matrix, hosts))
     if matrix.crosses:
         placements = [_with_builder(matrix, placement, hosts) for placement in placements]
-    expected = expected_s(placements, durations or {}, hosts)
+    weights = Weights(hosts)
+    expected = expected_s(placements, durations or {}, weights)
     timed = [placement.model_copy(update={"expected_s": expected.get(placement.cell.id)}) for placement in placements]
     return Plan(
         matrix=matrix,
-        placements=tuple(_ordered([placement for placement in timed if placement.cell.id in chosen], hosts)),
+        placements=tuple(_ordered([placement for placement in timed if placement.cell.id in chosen], weights)),
         excluded=expansion.excluded,
         warnings=(*expansion.warnings, *_left_out(matrix.requires, hosts)),
     )
@@ -96,6 +97,16 @@ class _Fit(NamedTuple):
     host: str
     offers: tuple[Offer, ...]
     problem: str = ""
+
+
+def _placed(cells: Sequence[Cell], matrix: Matrix, hosts: Sequence[Host]) -> Iterator[Placement]:
+    """All cells, each where it fits; of those that ask for the same, hosts are looked at for the first alone."""
+    known: dict[tuple[str, str, str], Placement] = {}
+    for cell in cells:
+        asked = (cell.hypervisor, cell.arch, cell.cpu)
+        if asked not in known:
+            known[asked] = _place(cell, matrix, hosts)
+        yield known[asked].model_copy(update={"cell": cell})
 
 
 def _place(cell: Cell, matrix: Matrix, hosts: Sequence[Host]) -> Placement:
@@ -268,12 +279,12 @@ def _ways(cell: Cell, hosts: Sequence[Host]) -> tuple[Offer, ...]:
     return tuple(o for host in hosts for o in host.offers if o.arch == cell.arch and _asked(cell, o) and not o.problem)
 
 
-def _ordered(placements: Sequence[Placement], hosts: Sequence[Host]) -> Iterator[Placement]:
+def _ordered(placements: Sequence[Placement], weights: Weights) -> Iterator[Placement]:
     """The longest first, so that none is left over at the end; what is unknown might be, and is if its guest is slow.
 
     One cell of each image leads, in that order: their images are then built side by side.
     """
-    ranked = sorted(placements, key=lambda p: (not p.hosts, -_seconds(p), -guessed_weight(p, hosts)))
+    ranked = sorted(placements, key=lambda p: (not p.hosts, -_seconds(p), -weights.guessed(p)))
     leaders: dict[tuple[object, ...], Placement] = {}
     for placement in ranked:
         if placement.hosts:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from farm.estimate import Forecast, capacity, expected_s, forecast
+from farm.estimate import Forecast, Weights, capacity, expected_s, forecast
 from farm.labels import host_of, labels_of
 from farm.matrix import expansion
 from farm.model import Cell, GuestSpec, Host, HostLook, Mark, Matrix, Offer, Placement, Plan, Slowness
@@ -102,7 +102,7 @@ def test_what_is_recorded_holds_and_what_is_estimated_lies_among_what_it_rests_o
     one = host(*(qemu(arch, measured.get(arch)) for arch in ARCHS))
     cells = [Cell(id=arch, values={"image": "a", "arch": arch}) for arch in ARCHS]
     placements = [Placement(cell=cell, hypervisor="qemu", emulated=True, hosts=("one",)) for cell in cells]
-    found = expected_s(placements, recorded, (one,))
+    found = expected_s(placements, recorded, Weights((one,)))
     assert recorded.items() <= found.items()
     weights = {arch: (slow.cpu * slow.fork) ** 0.5 for arch, slow in measured.items()}
     for arch in set(found) - set(recorded):
