@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import takewhile
 
 import structlog
@@ -25,6 +25,9 @@ _LOOK_S = 1.0
 """How often the store is asked although nobody said a word: others may write, too."""
 _GATHER_S = 0.2
 """What comes within this time is passed on together: that costs as much as a single event."""
+_GATHER_FOR_EACH_S = 0.0025
+"""The same for each listener, where there are many: to wake one takes some 0.1 ms, and others want answers, too."""
+_GATHER_LONGEST_S = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +99,7 @@ class Feed:
                 await self._read()
             except Exception as error:
                 log.warning("cannot read what is new", error=str(error), exc_info=not isinstance(error, FarmError))
-            await asyncio.sleep(_GATHER_S)
+            await asyncio.sleep(min(max(_GATHER_S, self.listeners * _GATHER_FOR_EACH_S), _GATHER_LONGEST_S))
 
     async def since(self, last: int, run_id: str | None = None) -> AsyncIterator[EventRecord]:
         """The events after one, of all runs or of one, until the feed is closed."""
@@ -124,14 +127,21 @@ class Feed:
     async def _read(self) -> None:
         self._told.clear()
         self._pending = False  # before reading: what is stored from now on may be missed by that
-        while found := await asyncio.to_thread(self._store.events, self._last, limit=_PAGE):
-            for event in found:
-                if len(self._recent) == self._recent.maxlen:
-                    self._floor = self._recent[0].id
-                self._recent.append(event)
-                self._last = event.id
-            self._cuts.clear()
-            self._wake()
+        before = self._last
+        try:
+            while found := await asyncio.to_thread(self._store.events, self._last, limit=_PAGE):
+                self._keep(found)
+        finally:  # also where the store failed after a page
+            if self._last > before:
+                self._wake()
+
+    def _keep(self, found: Iterable[EventRecord]) -> None:
+        for event in found:
+            if len(self._recent) == self._recent.maxlen:
+                self._floor = self._recent[0].id
+            self._recent.append(event)
+            self._last = event.id
+        self._cuts.clear()
 
     async def _stored(self, last: int, run_id: str | None) -> tuple[tuple[EventRecord, ...], int]:
         """A page of events after one, and up to where all are known after it."""
