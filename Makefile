@@ -4,7 +4,7 @@ python := .venv/bin/python
 # Half of what a test with a guest does is to wait: two go on at a time, a module each.
 beside := -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: help setup setup-tests lock lint check test test-service test-slow test-unit lab lab-test demo databases upstream bench chaos fuzz schema clean
+.PHONY: help setup setup-tests lock check test test-service test-guests test-slow test-unit lab lab-test demo databases upstream bench chaos fuzz schema clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,8 +36,11 @@ test: setup-tests ## the tests of the engine, with real guests
 test-service: setup-tests ## the tests of the service: a real server, a real browser, a real Prometheus
 	@.venv/bin/pytest tests/service $(beside)
 
+test-guests: setup ## guests of every architecture, kind of image and CPU, with layers and snapshots
+	@.venv/bin/pytest tests/guests $(beside)
+
 test-slow: setup ## every release of every architecture
-	@.venv/bin/pytest -m slow
+	@.venv/bin/pytest -m slow tests/contract tests/e2e tests/guests
 
 test-unit: setup-tests ## the tests that need no guest
 	@.venv/bin/pytest -m "not guest"

@@ -260,7 +260,7 @@ from pathlib import Path
 from farm.config import load_settings
 from runners.deadline import Deadline
 from runners.libvirt.backend import qemu
-from tests.e2e.test_snapshots import ORDER
+from tests.guests.test_snapshots import ORDER
 
 work = qemu().create(ORDER, Deadline.after(240, "make a guest"))
 while True:

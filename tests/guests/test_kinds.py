@@ -21,7 +21,7 @@ from runners.images import Catalogue
 from runners.libvirt.backend import LibvirtBackend
 from runners.libvirt.guest import LibvirtGuest
 from runners.libvirt.hypervisors import QEMU
-from tests.e2e.cloud_image import cloud_image, sha256
+from tests.guests.cloud_image import cloud_image, sha256
 from tests.orders import make_order
 from tests.unit.test_images_process import finish
 

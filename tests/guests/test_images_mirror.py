@@ -13,7 +13,7 @@ from farm.model import ImageSpec
 from runners.deadline import Deadline
 from runners.images import Catalogue, Image, aliases, bootstrap
 from runners.images.verify import verify
-from tests.e2e.mirror import Fault, Mirror, corrupt, cut, serving, stall
+from tests.guests.mirror import Fault, Mirror, corrupt, cut, serving, stall
 from tests.unit.test_images_process import finish
 
 pytestmark = pytest.mark.timeout(900)

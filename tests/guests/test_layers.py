@@ -24,7 +24,7 @@ from runners.libvirt.backend import LibvirtBackend
 from runners.libvirt.configure import Configurer
 from runners.libvirt.hypervisors import QEMU
 from tests.contract.test_guests import machines_left
-from tests.e2e.cloud_image import cloud_image, sha256
+from tests.guests.cloud_image import cloud_image, sha256
 from tests.orders import make_order
 from tests.unit.test_images_process import finish
 

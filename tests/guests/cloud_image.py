@@ -2,7 +2,7 @@
 
 As an image of a distribution would be, and made without mounting anything: the file system is filled by mke2fs,
 the boot loader's two parts are written to where the firmware and they themselves look. Made once and kept:
-`python -m tests.e2e.cloud_image` says where.
+`python -m tests.guests.cloud_image` says where.
 """
 
 from __future__ import annotations
