@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -18,7 +20,7 @@ from farm.cli.node import host_probe, host_start
 from farm.cli.reserve import extend, release, reservations, reserve
 from farm.cli.run import plan, run
 from farm.cli.runs import report, runs
-from farm.cli.screen import err
+from farm.cli.screen import err, out
 from farm.cli.server import serve, token_app
 from farm.cli.submit import cancel, rerun, submit
 from farm.cli.watch import watch
@@ -26,12 +28,28 @@ from farm.errors import FarmError
 from farm.text import clean
 
 app = typer.Typer(
-    help="Build and test a program in a fresh machine for every cell of a matrix.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        out.print(version("validation-farm"))
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """Build and test a program in a fresh machine for every cell of a matrix."""
+
 
 for command in (
     plan,

@@ -20,12 +20,12 @@ from typing import Any
 
 from farm.errors import SourceError
 from farm.model import PypiSource
-from farm.sources import pip_fetch
 from farm.sources.cached import scratch
 from farm.sources.programs import run
 from farm.sources.tarball import unpacked
 from farm.sources.tree import Limits, Tree
 
+_FETCH = Path(__file__).with_name("pip_fetch.py")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 _NEAREST = 5
@@ -41,7 +41,7 @@ def open_pypi(source: PypiSource, *, base: Path, cache: Path, limits: Limits) ->
         raise SourceError(f"cannot use the Python package {what!r}: this is not a name and a version")
     with scratch(cache) as folder:
         file = folder / "sdist"
-        argv = [sys.executable, "-P", pip_fetch.__file__, source.pypi, source.version, str(file), str(limits.bytes)]
+        argv = [sys.executable, "-P", str(_FETCH), source.pypi, source.version, str(file), str(limits.bytes)]
         answer = json.loads(run(argv, to=f"fetch the Python package {what} with pip", hint=_HINT))
         if "versions" in answer:
             raise _not_there(source, answer["versions"])

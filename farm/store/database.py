@@ -8,12 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -22,6 +17,8 @@ from farm.store import sqlite_file
 from farm.store.dialects import DIALECTS, DISK, ELSEWHERE, FULL, Dialect, Meaning, meaning_of
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+NEWEST = max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+"""The revision of the schema that this version works with: its file's name begins with it."""
 
 _WRITES = "farm_writes"
 
@@ -81,14 +78,9 @@ def size_of(connection: Connection) -> int:
 
 @contextmanager
 def store_errors(what: str) -> Iterator[None]:
-    """Turn errors of SQLAlchemy, Alembic and the file system into the farm's; `what` is a verb and a thing."""
+    """Turn errors of SQLAlchemy and the file system into the farm's; `what` is a verb and a thing."""
     try:
         yield
-    except CommandError as error:
-        raise ConfigError(
-            f"cannot {what}: it was written by a newer version of the farm ({error})",
-            hint="update the farm, or set FARM_STATE to another folder",
-        ) from error
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
         meaning = meaning_of(cause)
@@ -117,12 +109,17 @@ def _supported(url: str) -> tuple[URL, Dialect]:
 
 
 def _migrate(engine: Engine, what: str) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    head = ScriptDirectory.from_config(config).get_current_head()
     with reading(engine, what) as connection:
-        if MigrationContext.configure(connection).get_current_revision() == head:
+        if _revision(connection) == NEWEST:
             return
+    from farm.store.migrating import migrate  # noqa: PLC0415 - Alembic takes long to import, and most stores are new enough
+
     with writing(engine, what) as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        migrate(connection, MIGRATIONS, what)
+
+
+def _revision(connection: Connection) -> str | None:
+    """Of its schema, as Alembic has written it down; None: there is none yet."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()

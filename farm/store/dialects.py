@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from psycopg.types.string import StrDumper
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
@@ -111,15 +110,10 @@ _POSTGRES_ERRORS: Mapping[str, Meaning] = {
 """SQLSTATEs or their classes, <https://www.postgresql.org/docs/15/errcodes-appendix.html>."""
 
 
-class _Text(StrDumper):
-    """Texts without the one sign that PostgreSQL cannot keep; SQLite can."""
-
-    def dump(self, obj: str) -> bytes | None:
-        return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}"))  # type: ignore[return-value]
-
-
 def _set_up_postgres(connection: Any) -> None:
-    connection.adapters.register_dumper(str, _Text)
+    from farm.store.postgres import Text  # noqa: PLC0415 - its driver is of no use to whoever has SQLite
+
+    connection.adapters.register_dumper(str, Text)
 
 
 def _begin_postgres(connection: Connection, writes: bool) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from farm.cli import app as program
 from farm.cli import local
 from farm.cli.farms import Farm, at_a_farm, farm_at
 from farm.cli.remote import RemoteFarm, _in_the_clear
@@ -16,6 +20,7 @@ from farm.errors import ConfigError, NotFoundError
 from farm.schedule import Limits
 from farm.select import choose
 
+SELDOM = {"alembic", "fastapi", "libvirt", "paramiko", "pip", "psycopg", "ray", "uvicorn"}
 CELLS = ["debian-13/amd64", "debian-13/s390x"]
 
 
@@ -24,6 +29,16 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FARM_STATE", str(tmp_path / "state"))
     for name in ("FARM_SERVER", "FARM_TOKEN", "FARM_CONFIG"):
         monkeypatch.delenv(name, raising=False)
+
+
+def test_the_program_tells_its_version() -> None:
+    assert CliRunner().invoke(program, ["--version"]).output == f"{version('validation-farm')}\n"
+
+
+def test_a_command_imports_nothing_that_takes_long_and_that_few_need() -> None:
+    loaded = f"import farm.cli, sys; print({SELDOM!r} & sys.modules.keys())"
+    told = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert told.stdout == "set()\n"
 
 
 def test_a_command_at_a_farm_has_its_own_options_and_those_that_say_which() -> None:

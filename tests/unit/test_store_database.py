@@ -12,12 +12,13 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, event, text
 
 from farm.errors import ConfigError, FarmError, FullError, HostError
 from farm.model import AttemptKey, Heartbeat
 from farm.store import Store
-from farm.store.database import MIGRATIONS, store_errors
+from farm.store.database import MIGRATIONS, NEWEST, store_errors
 from farm.store.history import History
 from farm.store.tables import metadata
 from tests.unit.test_store import CELLS, NOW, submission
@@ -42,6 +43,12 @@ def test_the_migrated_schema_is_that_of_the_tables(tmp_path: Path) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
     engine.dispose()
+
+
+def test_the_newest_revision_is_that_of_the_last_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_current_head() == NEWEST
 
 
 def test_a_store_of_the_first_version_keeps_its_runs(tmp_path: Path) -> None:
