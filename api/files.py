@@ -129,7 +129,7 @@ async def _growing(request: Request, server: Server, key: AttemptKey, name: str)
 
 def _if_there(server: Server, key: AttemptKey, name: str) -> BinaryIO | None:
     try:
-        return server.store.open_log(key, name)
+        return server.store.files.open_log(key, name)
     except NotFoundError:
         return None
 

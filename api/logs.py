@@ -60,7 +60,7 @@ def _of_bytes(media_type: str, what: str) -> dict[int | str, dict[str, Any]]:
 @router.get(f"{ATTEMPT}/logs", summary="List the logs of an attempt")
 def list_logs(run: RunId, cell: CellId, number: Number, server: TheServer, _identity: Reader) -> LogList:
     """Their names, and how many bytes they have by now."""
-    sizes = server.store.log_sizes(attempt_named(server, run, cell, number))
+    sizes = server.store.files.log_sizes(attempt_named(server, run, cell, number))
     return LogList(logs=tuple(LogLine(name=name, bytes=size) for name, size in sizes.items()))
 
 
@@ -88,7 +88,7 @@ async def read_log(
     key = await asyncio.to_thread(attempt_named, server, run, cell, number)
     if follow and name in LOGS:
         return send_log_as_it_grows(request, server, key, name)
-    return send_file(request, await asyncio.to_thread(server.store.open_log, key, name), TEXT)
+    return send_file(request, await asyncio.to_thread(server.store.files.open_log, key, name), TEXT)
 
 
 @router.get(f"{ATTEMPT}/artifacts", summary="List the artifacts of an attempt")
@@ -121,7 +121,7 @@ async def download_artifact(
 
     def find(server: Server) -> Any:
         key = attempt_named(server, run, cell, number)
-        return server.store.open_artifact(key, server.details.artifact(key, path).path)
+        return server.store.files.open_artifact(key, server.details.artifact(key, path).path)
 
     if "\0" in path:
         raise NotFoundError("cannot find the artifact: no name has a NUL in it")

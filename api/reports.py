@@ -79,7 +79,7 @@ def get_badge(project: Annotated[str, Path(max_length=63)], server: TheServer, _
     newest = server.store.runs(RunQuery(project=project, limit=1))
     if not newest:
         raise NotFoundError(f"cannot find a run of the project {project!r}: there has been none")
-    text = report.render("badge", server.store.outline(newest[0].id), server.store.log)
+    text = report.render("badge", server.store.outline(newest[0].id), server.store.files.log)
     headers = {**_SAFE, "Cache-Control": f"max-age={_BADGE_S}, must-revalidate"}
     return Response(text, media_type=MEDIA_TYPES["badge"], headers=headers)
 

@@ -102,7 +102,7 @@ def _values(visit: Visit, run: str, cell: str, wish: Wish) -> dict[str, Any]:
         "own": visit.may(Scope.OPERATE) or (visit.identity.name == record.submission.owner and visit.may(Scope.SUBMIT)),
         "seen": seen,
         "problem": record.cells[0].placement.problem,
-        "logs": [(name, log_path(key, name)) for name in (store.logs(key) if part else ())],
+        "logs": [(name, log_path(key, name)) for name in (store.files.logs(key) if part else ())],
         "pattern": glob.escape(cell),
         "commands": _commands(visit, record, whole, key),
         **_tests(part.tests if part else (), wish),
@@ -135,9 +135,9 @@ def _tests(found: Sequence[TestPart], wish: Wish) -> dict[str, Any]:
 
 
 def _console(visit: Visit, key: AttemptKey) -> str | None:
-    if CONSOLE not in visit.server.store.logs(key):
+    if CONSOLE not in visit.server.store.files.logs(key):
         return None
-    return clean(visit.server.store.log(key, CONSOLE)[-_CONSOLE_BYTES:], limit=_CONSOLE_BYTES).strip("\n")
+    return clean(visit.server.store.files.log(key, CONSOLE)[-_CONSOLE_BYTES:], limit=_CONSOLE_BYTES).strip("\n")
 
 
 def _commands(visit: Visit, record: RunRecord, cell: CellPart, key: AttemptKey) -> list[tuple[str, str]]:

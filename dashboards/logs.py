@@ -86,21 +86,21 @@ def one_log(
     if other := elsewhere(visit, run):
         return other
     key = AttemptKey(run=run, cell=cell, number=number)
-    data = visit.server.store.log(key, name)
+    data = visit.server.store.files.log(key, name)
     start = tail(data) if offset is None else Cursor(min(offset, len(data)), line)
     shown = piece(data, start, ended=True)
     found, more = find(data, q) if q else ((), 0)
     values: dict[str, Any] = {
         "key": key,
         "name": name,
-        "names": visit.server.store.logs(key),
+        "names": visit.server.store.files.logs(key),
         "size": len(data),
         "start": start,
         "piece": shown,
         "q": q,
         "found": found,
         "found_more": more,
-        "paths": {one: log_path(key, one) for one in visit.server.store.logs(key)},
+        "paths": {one: log_path(key, one) for one in visit.server.store.files.logs(key)},
         "here": log_path(key, name),
     }
     return visit.page("log.html", **values)
@@ -113,7 +113,7 @@ def log_path(key: AttemptKey, name: str) -> str:
 
 def story(server: Server, key: AttemptKey, *, finished: bool, log: str = "", start: Cursor | None = None) -> Story:
     """The logs of an attempt's phases, from a place in one of them on; without one from the beginning."""
-    names = [name for name in server.store.logs(key) if name != CONSOLE]
+    names = [name for name in server.store.files.logs(key) if name != CONSOLE]
     later = names[names.index(log) :] if log in names else names
     chapters = []
     for name in later:
@@ -122,7 +122,7 @@ def story(server: Server, key: AttemptKey, *, finished: bool, log: str = "", sta
             part = _rest(server, key, name, start, ended=ended)
             chapters.append(Chapter(name, heading=False, piece=part, skipped=0, path=log_path(key, name)))
             continue
-        data = server.store.log(key, name)
+        data = server.store.files.log(key, name)
         place = tail(data, _STORY_BYTES)
         part = piece(data, place, ended=ended)
         chapters.append(Chapter(name, heading=True, piece=part, skipped=place.offset, path=log_path(key, name)))
@@ -131,7 +131,7 @@ def story(server: Server, key: AttemptKey, *, finished: bool, log: str = "", sta
 
 def _rest(server: Server, key: AttemptKey, name: str, start: Cursor, *, ended: bool) -> Piece:
     """A log from a place on; nothing before that is read, which those who watch it would have read each second."""
-    with server.store.open_log(key, name) as file:
+    with server.store.files.open_log(key, name) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(min(start.offset, size))
         return stretch(file.read(MOST_BYTES), start, size=size, ended=ended)

@@ -48,7 +48,7 @@ class Documents:
 
 def rendered(store: Store, run_id: str, name: str) -> str:
     """The report of a run in one of `farm.report.FORMATS`. Raises NotFoundError, ConfigError, HostError."""
-    return render(name, store.run(run_id), store.log)
+    return render(name, store.run(run_id), store.files.log)
 
 
 def _results(report: Document) -> int:

@@ -27,19 +27,19 @@ def look_at(store: Store, hosts: Iterable[Host], name: str) -> HostLook:
 def drain(store: Store, hosts: Iterable[Host], name: str, reason: str) -> HostLook:
     """A host gets nothing new from now on; what runs there goes on to its end. Raises NotFoundError."""
     look_at(store, hosts := tuple(hosts), name)
-    store.drain(name, reason, now=datetime.now(UTC))
+    store.hosts.drain(name, reason, now=datetime.now(UTC))
     return look_at(store, hosts, name)
 
 
 def resume(store: Store, hosts: Iterable[Host], name: str) -> HostLook:
     """A host gets work again; nothing happens where it was not drained. Raises NotFoundError."""
     before = look_at(store, hosts, name)
-    store.enable(name)
+    store.hosts.enable(name)
     return before.model_copy(update={"drained": False, "reason": "", "mark": None, "due": None})
 
 
 def _looks(store: Store, there: dict[str, Host]) -> Iterator[HostLook]:
-    drained, guests = store.why_drained(), Details(store.engine).guests()
+    drained, guests = store.hosts.why(), Details(store.engine).guests()
     marks = {mark.name: mark for mark in store.hosts.all()}
     for name in sorted({*there, *drained}):
         yield HostLook(

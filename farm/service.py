@@ -86,12 +86,12 @@ class Service:
 
     def log(self, key: AttemptKey, name: str) -> bytes:
         """A log of an attempt, as the guest wrote it: a phase's, or `console`. Raises NotFoundError."""
-        return self._store.log(key, name)
+        return self._store.files.log(key, name)
 
     def logs(self, key: AttemptKey) -> tuple[str, ...]:
         """The names of an attempt's logs, in the order of the phases."""
-        return self._store.logs(key)
+        return self._store.files.logs(key)
 
     def write_report(self, run: RunRecord, folder: Path) -> tuple[Path, ...]:
         """Write a run's report in every format."""
-        return report.write(run, folder, self._store.log)
+        return report.write(run, folder, self._store.files.log)

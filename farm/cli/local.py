@@ -158,7 +158,7 @@ class LocalFarm:
         """As Farm."""
         report = document(self._service.run(run))
         for name in formats:
-            yield name, FORMATS[name].render(report, self._store.log).encode()
+            yield name, FORMATS[name].render(report, self._store.files.log).encode()
 
     def events(self, run: str, after: int = 0) -> Iterator[EventRecord]:
         """As Farm."""
@@ -173,11 +173,11 @@ class LocalFarm:
 
     def logs(self, run: str, cell: str, number: int) -> Mapping[str, int]:
         """As Farm."""
-        return self._store.log_sizes(AttemptKey(run=run, cell=cell, number=number))
+        return self._store.files.log_sizes(AttemptKey(run=run, cell=cell, number=number))
 
     def log(self, run: str, cell: str, number: int, name: str, start: int = 0) -> bytes:
         """As Farm."""
-        with self._store.open_log(AttemptKey(run=run, cell=cell, number=number), name) as file:
+        with self._store.files.open_log(AttemptKey(run=run, cell=cell, number=number), name) as file:
             file.seek(start)
             return file.read()
 

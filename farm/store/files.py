@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from farm.errors import NotFoundError, UntrustedError
 from farm.model import ArtifactFound, ArtifactRecord, AttemptKey, LogChunk, Phase, Stream
+from farm.store.database import store_errors
 from farm.text import safe_path
 
 _SLUG_CHARS = 60
@@ -74,13 +75,14 @@ class Files:
             self._digests = {path: digest for path, digest in self._digests.items() if not path.is_relative_to(folder)}
 
     def log(self, key: AttemptKey, name: str) -> bytes:
-        """A log as it was written. Raises NotFoundError."""
+        """A log, as the guest wrote it: a phase's, or `console`. Raises NotFoundError, HostError."""
         there = self.logs(key)
         if name not in there:
             raise NotFoundError(
                 f"cannot find a log {name!r} of {key}: there is none", hint=f"there are: {', '.join(there) or 'none'}"
             )
-        return self._log(key, name).read_bytes()
+        with store_errors(f"read the log {name} of {key}"):
+            return self._log(key, name).read_bytes()
 
     def logs(self, key: AttemptKey) -> tuple[str, ...]:
         """The names of the logs there are, in the order of the phases, the console last."""
@@ -91,14 +93,19 @@ class Files:
         return {name: self._log(key, name).stat().st_size for name in self.logs(key)}
 
     def open_log(self, key: AttemptKey, name: str) -> BinaryIO:
-        """A log, to be read as far as it goes. Raises NotFoundError where there is none, or none yet."""
+        """A log, to be read as far as it goes. Raises NotFoundError where there is none, or none yet, and HostError."""
         if name not in LOGS:
             raise NotFoundError(f"cannot find a log {name!r} of {key}: there is none", hint=f"known: {', '.join(LOGS)}")
-        return _open(self.of(key), PurePosixPath("logs", f"{name}.log"), f"a log {name!r} of {key}")
+        with store_errors(f"read the log {name} of {key}"):
+            return _open(self.of(key), PurePosixPath("logs", f"{name}.log"), f"a log {name!r} of {key}")
 
     def open_artifact(self, key: AttemptKey, path: str) -> BinaryIO:
-        """A file that an attempt has left. Raises NotFoundError, UntrustedError for a name that leads away."""
-        return _open(self.of(key), "artifacts" / safe_path(path), f"the artifact {path!r} of {key}")
+        """A file that an attempt has left; whether it is on the attempt's list is for `Details.artifact` to say.
+
+        Raises NotFoundError, UntrustedError for a name that leads away, HostError.
+        """
+        with store_errors(f"read an artifact of {key}"):
+            return _open(self.of(key), "artifacts" / safe_path(path), f"the artifact {path!r} of {key}")
 
     def _log(self, key: AttemptKey, name: str) -> Path:
         return self.of(key) / "logs" / f"{name}.log"

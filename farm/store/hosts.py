@@ -27,6 +27,20 @@ class HostMarks:
         with reading(self._engine, "read which hosts take no work") as db:
             return tuple(map(_mark, db.execute(_ALL).mappings()))
 
+    def why(self) -> dict[str, str]:
+        """The same, and why: what a person said, or when the host is tested."""
+        return {mark.name: _words(mark) for mark in self.all()}
+
+    def drain(self, host: str, reason: str, *, now: datetime) -> None:
+        """A host gets nothing new from now on, for somebody wants it so; what runs there goes on."""
+        with writing(self._engine, f"drain the host {host}") as db:
+            _replace(db, HostMark(name=host, mark=Mark.DRAINED, reason=reason, since=now))
+
+    def enable(self, host: str) -> None:
+        """A host gets work again."""
+        with writing(self._engine, f"enable the host {host}") as db:
+            _forget(db, host)
+
     def put(self, mark: HostMark) -> bool:
         """A host gets nothing new from now on; False where a person has drained it: that stays as it is."""
         with writing(self._engine, f"mark the host {mark.name}") as db:
@@ -59,12 +73,6 @@ class HostMarks:
         return AttemptKey(run=row["run"], cell=row["cell"], number=row["number"]) if row else None
 
 
-def read_drained(db: Connection) -> dict[str, str]:
-    """The hosts that take no new work -> why."""
-    rows = db.execute(select(t.hosts).where(t.hosts.c.drained.is_not(None))).mappings()
-    return {mark.name: _words(mark) for mark in map(_mark, rows)}
-
-
 def _words(mark: HostMark) -> str:
     """What a person said; of a host that was taken out by itself, why, and when it is tested."""
     if mark.due is None:
@@ -72,18 +80,12 @@ def _words(mark: HostMark) -> str:
     return f"{mark.reason}; it is tested at {mark.due:%H:%M:%S} UTC, and takes work again when that goes well"
 
 
-def drain(db: Connection, name: str, reason: str, *, now: datetime) -> None:
-    """A host gets nothing new from now on."""
-    _replace(db, HostMark(name=name, mark=Mark.DRAINED, reason=reason, since=now))
-
-
-def enable(db: Connection, name: str) -> None:
-    """A host gets work again."""
+def _forget(db: Connection, name: str) -> None:
     db.execute(delete(t.hosts).where(t.hosts.c.name == name))
 
 
 def _replace(db: Connection, mark: HostMark) -> None:
-    enable(db, mark.name)
+    _forget(db, mark.name)
     row = {
         "name": mark.name,
         "drained": text_of(mark.since),

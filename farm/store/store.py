@@ -11,7 +11,7 @@ from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import Any
 from weakref import WeakValueDictionary
 
 from sqlalchemy import (
@@ -44,12 +44,12 @@ from farm.model import (
     Submission,
     TestStatus,
 )
-from farm.store import hosts
 from farm.store import tables as t
 from farm.store.database import open_database, reading, size_of, store_errors, writing
 from farm.store.events import Heard, change_alive, names, note, take, text_of
 from farm.store.files import Files
 from farm.store.holds import Holds, close
+from farm.store.hosts import HostMarks
 from farm.store.keys import Claim, settle
 from farm.store.leases import Leases, begin, of_run
 from farm.store.records import (
@@ -85,13 +85,13 @@ class Store:
     def __init__(self, engine: Engine, files: Files, vault: Vault) -> None:
         self.engine = self._engine = engine
         self._vault = vault
-        self._files = files
+        self.files = files
         self._submissions: dict[str, Submission] = {}
         self._alive: WeakValueDictionary[str, Submission] = WeakValueDictionary()
         """Those that somebody else keeps, too: the controller those of all runs that it looks after."""
         self._listeners: list[Callable[[], None]] = []
         self.holds = Holds(engine, self._tell)
-        self.hosts = hosts.HostMarks(engine)
+        self.hosts = HostMarks(engine)
         self.leases = Leases(engine)
 
     @classmethod
@@ -364,7 +364,7 @@ class Store:
         """The attempt has ended; False, and nothing changes, where that was known already."""
         told = outcome.model_dump(mode="json")
         values = {"finished": text_of(now), "outcome": told, "cpu_s": cpu_s, "state": State.FINISHED}
-        self._files.close(key)
+        self.files.close(key)
         with writing(self._engine, f"finish {key}") as db:
             if not change_alive(db, key, values):
                 return False
@@ -397,62 +397,9 @@ class Store:
             return {}
         several = any(one.key != heard[0].key for one in heard)
         with writing(self._engine, f"record what {heard[0].key} {'and others say' if several else 'says'}") as db:
-            refused = take(db, self._files, heard)
+            refused = take(db, self.files, heard)
         self._tell()
         return refused
-
-    # --- hosts --------------------------------------------------------------------------------------
-
-    def drained(self) -> tuple[str, ...]:
-        """The hosts that take no new work."""
-        return tuple(self.why_drained())
-
-    def why_drained(self) -> dict[str, str]:
-        """The same, and why."""
-        with reading(self._engine, "read which hosts are drained") as db:
-            return hosts.read_drained(db)
-
-    def drain(self, host: str, reason: str, *, now: datetime) -> None:
-        """A host gets nothing new from now on; what runs there goes on."""
-        with writing(self._engine, f"drain the host {host}") as db:
-            hosts.drain(db, host, reason, now=now)
-
-    def enable(self, host: str) -> None:
-        """A host gets work again."""
-        with writing(self._engine, f"enable the host {host}") as db:
-            hosts.enable(db, host)
-
-    # --- files --------------------------------------------------------------------------------------
-
-    def log(self, key: AttemptKey, name: str) -> bytes:
-        """A log, as the guest wrote it: a phase's, or `console`. Raises NotFoundError."""
-        with store_errors(f"read the log {name} of {key}"):
-            return self._files.log(key, name)
-
-    def logs(self, key: AttemptKey) -> tuple[str, ...]:
-        """The names of an attempt's logs, in the order of the phases."""
-        return self._files.logs(key)
-
-    def log_sizes(self, key: AttemptKey) -> dict[str, int]:
-        """The bytes that each of an attempt's logs has by now, in the order of the phases."""
-        return self._files.log_sizes(key)
-
-    def open_log(self, key: AttemptKey, name: str) -> BinaryIO:
-        """A log, to be read as far as it goes. Raises NotFoundError where there is none, or none yet."""
-        with store_errors(f"read the log {name} of {key}"):
-            return self._files.open_log(key, name)
-
-    def open_artifact(self, key: AttemptKey, path: str) -> BinaryIO:
-        """A file that an attempt has left; whether it is on the attempt's list is for `Details.artifact` to say.
-
-        Raises NotFoundError, UntrustedError.
-        """
-        with store_errors(f"read an artifact of {key}"):
-            return self._files.open_artifact(key, path)
-
-    def folder_of(self, key: AttemptKey) -> Path:
-        """The folder with an attempt's logs and artifacts."""
-        return self._files.of(key)
 
     # ------------------------------------------------------------------------------------------------
 

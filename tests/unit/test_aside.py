@@ -46,7 +46,7 @@ def until_gone(process: int) -> None:
 def test_a_report_is_the_same_as_one_that_is_made_here(store: Store, aside: Aside[Store]) -> None:
     run = seeded(store, AXES, failing={"arch": "s390x"})
     for name in report.FORMATS:
-        assert aside.ask(rendered, run, name) == report.render(name, store.run(run), store.log)
+        assert aside.ask(rendered, run, name) == report.render(name, store.run(run), store.files.log)
     assert worker(aside) != os.getpid()
 
 

@@ -240,7 +240,7 @@ def test_runs_share_the_room_and_a_large_guest_takes_more_of_it(store: Store) ->
 def test_a_drained_host_is_named_to_attempts(store: Store) -> None:
     async def test() -> None:
         executor, run = Rehearsal(), submit(store, "a")
-        store.drain("h1", "its disk fails", now=now())
+        store.hosts.drain("h1", "its disk fails", now=now())
         async with serving(store, executor):
             await finished(store, run)
         assert executor.orders[0].avoid == ("h1",)

@@ -110,7 +110,7 @@ def test_a_host_that_keeps_failing_is_taken_out_with_the_reason_and_its_cells_go
         (mark,) = store.hosts.all()
         assert (mark.name, mark.mark, mark.tries) == ("a", Mark.FAILED, 0)
         assert "3 attempts in a row failed there" in mark.reason
-        assert "the worker on a died" in store.why_drained()["a"]
+        assert "the worker on a died" in store.hosts.why()["a"]
         assert set(verdicts(store, run).values()) == {Verdict.PASSED}
 
     go(test())
@@ -240,12 +240,12 @@ def test_a_full_host_takes_no_new_work_and_uses_up_no_retry(store: Store) -> Non
 
 def test_what_a_person_has_drained_stays_a_persons(store: Store) -> None:
     async def test() -> None:
-        store.drain("a", "new disks", now=now())
+        store.hosts.drain("a", "new disks", now=now())
         executor, run = farm_of("a", "b"), submit(store, "x")
         executor.parts["x"] = [is_full("a"), passes]
         async with serving(store, executor):
             await finished(store, run)
-        assert store.why_drained() == {"a": "new disks"}
+        assert store.hosts.why() == {"a": "new disks"}
 
     go(test())
 

@@ -35,7 +35,7 @@ def test_a_host_is_drained_and_gets_work_again(store: Store) -> None:
     assert fleet.drain(store, [A, B], "a", "a new disk").reason == "a new disk"
     assert [(look.name, look.drained) for look in fleet.looks(store, [A, B])] == [("a", True), ("b", False)]
     assert not fleet.resume(store, [A, B], "a").drained
-    assert store.drained() == ()
+    assert store.hosts.all() == ()
 
 
 def test_one_that_is_drained_and_gone_is_still_there_to_be_resumed(store: Store) -> None:

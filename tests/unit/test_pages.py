@@ -137,13 +137,13 @@ def test_how_to_get_into_a_guest_is_told_to_its_owner_and_operators(
 def test_only_a_host_that_there_is_is_drained_and_for_a_reason(
     store: Store, farm: Server, path: str, form: dict[str, str], status: int
 ) -> None:
-    store.drain("gone", "broken", now=now())
+    store.hosts.drain("gone", "broken", now=now())
     before = len(farm.access.audit())
     operator = Visitor(farm, Scope.OPERATE)
     assert operator.post(path, **form).status_code == status
     assert len(farm.access.audit()) - before == 1 + (status == 303)  # the token, and what was done
     after = {"/hosts/gone/drain": {"gone": "a new disk"}, "/hosts/gone/enable": {}}
-    assert store.why_drained() == (after[path] if status == 303 else {"gone": "broken"})
+    assert store.hosts.why() == (after[path] if status == 303 else {"gone": "broken"})
 
 
 @pytest.mark.parametrize(

@@ -325,13 +325,13 @@ def test_a_late_event_of_an_ended_attempt_changes_nothing(store: Store, key: Att
     ]
     assert not store.record(key, late)
     assert store.run(key.run) == before
-    assert store.log(key, "test") == b"in time"
+    assert store.files.log(key, "test") == b"in time"
 
 
 def test_an_attempt_that_never_began_has_nothing_to_say(store: Store, key: AttemptKey) -> None:
     other = AttemptKey(run=key.run, cell=key.cell, number=2)
     assert not store.record(other, [Heartbeat(at=NOW)])
-    assert not store.folder_of(other).exists()
+    assert not store.files.of(other).exists()
 
 
 def test_the_first_outcome_of_an_attempt_counts(store: Store, key: AttemptKey) -> None:
@@ -361,7 +361,7 @@ def test_a_batch_that_cannot_be_stored_leaves_no_rows(store: Store, key: Attempt
         TestsFound(at=later(5), tests=(TestResult(suite="", name="x" * 9, status=TestStatus.PASSED),)),
         LogChunk(at=later(5), phase=Phase.TEST, stream=Stream.STDOUT, data=b"x"),
     ]
-    folder = store.folder_of(key)
+    folder = store.files.of(key)
     folder.mkdir(parents=True)
     (folder / "logs").write_text("a file where a folder has to be")
     with pytest.raises(HostError, match="cannot record what"):

@@ -245,7 +245,7 @@ def test_a_file_that_is_moved_away_is_missed_and_comes_back(tmp_path: Path) -> N
 def test_a_store_whose_file_is_gone_is_no_new_one(tmp_path: Path) -> None:
     store = opened(tmp_path)
     key = AttemptKey(run=store.create_run(submission(), now=NOW).id, cell=CELLS[0], number=1)
-    store.folder_of(key).mkdir(parents=True)
+    store.files.of(key).mkdir(parents=True)
     store.close()
     (tmp_path / "farm.db").unlink()
     with pytest.raises(ConfigError, match="is gone, though there are files of runs beside it"):

@@ -45,36 +45,36 @@ def test_logs_hold_the_bytes_as_they_came_whatever_they_are(store: Store, key: A
     store.record(key, [said(Phase.TEST, Stream.STDOUT, b"\xff\x00\x1b[31m"), said(Phase.BOOT, Stream.CONSOLE, b"c1 ")])
     store.record(key, [said(Phase.TEST, Stream.STDERR, b"\r\n"), said(Phase.TEST, Stream.CONSOLE, b"c2")])
     store.record(key, [said(Phase.BUILD, Stream.FARM, b"cc")])
-    assert store.logs(key) == ("build", "test", "console")
-    assert store.log(key, "test") == b"\xff\x00\x1b[31m\r\n"
-    assert store.log(key, "console") == b"c1 c2"
+    assert store.files.logs(key) == ("build", "test", "console")
+    assert store.files.log(key, "test") == b"\xff\x00\x1b[31m\r\n"
+    assert store.files.log(key, "console") == b"c1 c2"
 
 
 @pytest.mark.parametrize("name", ["boot", "nonsense", "../../../../farm.db", "", "test.log"])
 def test_a_log_that_is_not_there_names_those_that_are(store: Store, key: AttemptKey, name: str) -> None:
     store.record(key, [said(Phase.TEST, Stream.STDOUT, b"x")])
     with pytest.raises(NotFoundError) as caught:
-        store.log(key, name)
+        store.files.log(key, name)
     assert caught.value.hint == "there are: test"
 
 
 def test_a_run_that_is_not_there_has_no_logs(store: Store, tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "test.log").write_text("not for you")
-    assert store.logs(AttemptKey(run="..", cell=".", number=0)) == ()
+    assert store.files.logs(AttemptKey(run="..", cell=".", number=0)) == ()
 
 
 @pytest.mark.parametrize("name", ["..", "../..", "/etc", "a/../../b", ".", "", "~", "a\x00b"])
 def test_the_folder_of_an_attempt_is_below_the_stores_whatever_its_names(
     store: Store, tmp_path: Path, name: str
 ) -> None:
-    folder = store.folder_of(AttemptKey(run=name, cell=name, number=1)).resolve()
+    folder = store.files.of(AttemptKey(run=name, cell=name, number=1)).resolve()
     assert len(folder.relative_to((tmp_path / "runs").resolve()).parts) == 3
 
 
 def test_an_artifact_is_a_file_and_a_row(store: Store, key: AttemptKey) -> None:
     store.record(key, [found("build/out put.bin", b"\x00data")])
-    path = store.folder_of(key) / "artifacts" / "build" / "out put.bin"
+    path = store.files.of(key) / "artifacts" / "build" / "out put.bin"
     assert path.read_bytes() == b"\x00data"
     assert not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
     digest = hashlib.sha256(b"\x00data").hexdigest()
@@ -119,7 +119,7 @@ def test_an_artifact_cannot_be_a_file_and_a_folder(store: Store, key: AttemptKey
 def test_an_artifact_is_never_written_through_a_link(store: Store, key: AttemptKey, tmp_path: Path, name: str) -> None:
     target = tmp_path / "precious"
     target.mkdir()
-    folder = store.folder_of(key) / "artifacts"
+    folder = store.files.of(key) / "artifacts"
     folder.mkdir(parents=True)
     (folder / "link").symlink_to(target)
     with pytest.raises(UntrustedError, match="link"):
@@ -131,7 +131,7 @@ def test_an_ended_attempt_leaves_no_artifact(store: Store, key: AttemptKey) -> N
     store.record(key, [found("a")])
     store.finish_attempt(key, PASSED, now=NOW)
     assert not store.record(key, [found("a"), found("b")])
-    assert [path.read_bytes() for path in (store.folder_of(key) / "artifacts").iterdir()] == [b"x"]
+    assert [path.read_bytes() for path in (store.files.of(key) / "artifacts").iterdir()] == [b"x"]
 
 
 NAMES = [
