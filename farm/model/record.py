@@ -84,10 +84,6 @@ class RunRecord(Model):
     cancelled: bool = False
     cells: tuple[CellRecord, ...]
 
-    def count(self, verdict: Verdict) -> int:
-        """How many cells came to this verdict."""
-        return sum(1 for cell in self.cells if cell.outcome and cell.outcome.verdict is verdict)
-
 
 class GuestLine(Model):
     """A guest that there is now."""

@@ -185,10 +185,14 @@ def _between(start: datetime, end: datetime | None) -> float | None:
 
 
 def _count_cells(run: RunRecord) -> CellCounts:
-    by_verdict = {verdict.value: run.count(verdict) for verdict in Verdict}
-    unfinished = len(run.cells) - sum(by_verdict.values())
-    flaky = sum(1 for cell in run.cells if cell.outcome and cell.outcome.flaky)
-    return CellCounts(all=len(run.cells), unfinished=unfinished, flaky=flaky, **by_verdict)
+    outcomes = [cell.outcome for cell in run.cells if cell.outcome]
+    found = Counter(outcome.verdict for outcome in outcomes)
+    return CellCounts(
+        all=len(run.cells),
+        unfinished=len(run.cells) - len(outcomes),
+        flaky=sum(outcome.flaky for outcome in outcomes),
+        **{verdict.value: found[verdict] for verdict in Verdict},
+    )
 
 
 def count_tests(found: Mapping[TestStatus, int]) -> TestCounts:
@@ -198,7 +202,8 @@ def count_tests(found: Mapping[TestStatus, int]) -> TestCounts:
 
 def _headline(run: RunRecord, counts: CellCounts) -> str:
     """A sentence: 4 of 6 cells passed, 1 failed, 1 ended in an error."""
-    others = [f"{run.count(verdict)} {word}" for verdict, word in _VERDICT_WORDS.items() if run.count(verdict)]
+    numbers = ((getattr(counts, verdict.value), word) for verdict, word in _VERDICT_WORDS.items())
+    others = [f"{number} {word}" for number, word in numbers if number]
     others += [f"{counts.unfinished} without a result"] if counts.unfinished else []
     cells = "cell" if counts.all == 1 else "cells"
     passed = f"{counts.passed} of {counts.all} {cells} passed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 
 from farm.model import Blame, CellRecord, Phase, RunRecord, State, TestStatus, Verdict
 from farm.report.document import count_tests, run_part
@@ -57,8 +58,8 @@ def overview(run: RunRecord, counts: Counts) -> Overview:
 
 def overview_of(run: RunRecord, cells: tuple[CellBrief, ...]) -> Overview:
     """The overview of a run of which the cells are known at a glance."""
-    names = tuple(TestCounts.model_fields)
-    total = {name: sum(getattr(cell.tests, name) for cell in cells) for name in names}
+    tests = [cell.tests for cell in cells if cell.tests.all]
+    total = {name: sum(map(attrgetter(name), tests)) for name in TestCounts.model_fields}
     return Overview(run=run_part(run, TestCounts(**total)), cells=cells, warnings=run.submission.plan.warnings)
 
 
