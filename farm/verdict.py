@@ -39,12 +39,16 @@ _KNOWN: Mapping[str, type[FarmError]] = {
 _ENDINGS: Mapping[type, Ending] = {DeadlineError: Ending.TIMEOUT, LostError: Ending.LOST, ConnectError: Ending.LOST}
 """What these errors say more exactly than "failed"."""
 
+_UNTESTED = Failure(phase=Phase.TEST, ending=Ending.OK, message="nothing went wrong, and yet its test was not begun")
+
 
 def classify(evidence: Evidence) -> Outcome:
     """The outcome of an attempt: that of the first row that fits. How the guest that tested ends changes nothing."""
     failure = evidence.failure
     if failure and failure.phase is Phase.TEARDOWN and not failure.builder:
         failure = None
+    if failure is None and not (evidence.tested or evidence.reserved):
+        failure = _UNTESTED
     seen = _symptoms(failure, evidence)
     row = next(row for row in TABLE if row.fits(seen))
     words = _words(failure, seen, evidence)

@@ -130,6 +130,15 @@ CASES: list[tuple[Evidence, str, Verdict, Blame | None, bool]] = [
     (after(failing(Phase.COLLECT, OK)), "unknown-error", Verdict.ERROR, Blame.FARM, False),
     (after(failing(Phase.TEST, Ending.CANCELLED), {FAILED: 1}), "cancelled", Verdict.CANCELLED, None, False),
     (after(failing(Phase.TEARDOWN, error="HostError"), {PASSED: 1}), "passed", Verdict.PASSED, None, False),
+    (Evidence(tested=False), "unknown-error", Verdict.ERROR, Blame.FARM, False),
+    (
+        Evidence(tested=False, failure=failing(Phase.TEARDOWN, TIMEOUT)),
+        "unknown-error",
+        Verdict.ERROR,
+        Blame.FARM,
+        False,
+    ),
+    (Evidence(tested=False, reserved=True), "reserved", Verdict.SKIPPED, None, False),
     (after(failing(Phase.TEARDOWN, TIMEOUT, builder=True)), "start", Verdict.ERROR, Blame.INFRA, True),
     (after(failing(Phase.TEARDOWN, error="HostError", builder=True)), "host", Verdict.ERROR, Blame.INFRA, True),
     (
@@ -396,6 +405,7 @@ FAILURES = st.builds(
 EVIDENCE = st.builds(
     Evidence,
     failure=st.none() | FAILURES,
+    tested=st.booleans(),
     junit_promised=st.booleans(),
     junit_files=st.integers(0, 3),
     junit_problem=st.sampled_from(["", "it ends in the middle"]),
@@ -411,7 +421,7 @@ def test_the_table_decides_everything_and_passes_nothing_that_went_wrong(evidenc
     failure = evidence.failure
     wrong = failure is not None and (failure.builder or failure.phase is not Phase.TEARDOWN)
     if outcome.verdict is Verdict.PASSED:
-        assert not any((wrong, failed, evidence.junit_problem))
+        assert not any((wrong, failed, evidence.junit_problem, not evidence.tested))
         assert not evidence.junit_promised or evidence.junit_files
         assert outcome.blame is None
     else:
