@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from farm.store import Store
 from runners.ledger import Entry, read
 from tests.chaos.processes import processes
 from tests.service.serving import Serving
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
 
@@ -73,12 +74,12 @@ def test_a_cancel_in_any_phase_leaves_no_guest(server: Serving, phase: Phase) ->
     run = _submitted(client, server.upload(client, large))
     store = Store.open(f"sqlite:///{server.state / 'farm.db'}", server.state)
     try:
-        _until(lambda: _phase(store, run) is phase, REACHED_S)
+        eventually(lambda: _phase(store, run) is phase, within_s=REACHED_S)
         began = time.monotonic()
         client.post(f"/api/v1/runs/{run}/cancel").raise_for_status()
-        _until(lambda: not (_machines(server) or _made(server)), GONE_S)
+        eventually(lambda: not (_machines(server) or _made(server)), within_s=GONE_S)
         took_s = time.monotonic() - began
-        _until(lambda: store.outline(run).state is State.FINISHED, GONE_S)
+        eventually(lambda: store.outline(run).state is State.FINISHED, within_s=GONE_S)
         (cell,) = store.run(run).cells
     finally:
         store.close()
@@ -92,13 +93,13 @@ def test_a_cancel_in_any_phase_leaves_no_guest(server: Serving, phase: Phase) ->
 def test_a_host_that_was_taken_out_is_tested_with_a_guest_and_takes_work_again(server: Serving) -> None:
     store = Store.open(f"sqlite:///{server.state / 'farm.db'}", server.state)
     try:
-        _until(lambda: not _machines(server), GONE_S)
+        eventually(lambda: not _machines(server), within_s=GONE_S)
         host = store.run("cancelled-1").cells[0].attempts[0].host
         now = datetime.now(UTC)
         store.hosts.put(HostMark(name=host, mark=Mark.FAILED, reason="it burns", since=now, due=now))
-        _until(lambda: bool(_machines(server)), 60)
-        _until(lambda: store.hosts.all() == (), 120)
-        _until(lambda: not _machines(server), GONE_S)
+        eventually(lambda: bool(_machines(server)), within_s=60)
+        eventually(lambda: store.hosts.all() == (), within_s=120)
+        eventually(lambda: not _machines(server), within_s=GONE_S)
     finally:
         store.close()
     assert "a host takes work again" in server.log.read_text()
@@ -133,10 +134,3 @@ def _entries(path: Path) -> tuple[Entry, ...]:
         return read(path)
     except FileNotFoundError:
         return ()
-
-
-def _until(true: Callable[[], bool], within_s: float) -> None:
-    until = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < until, f"not within {within_s:g} s"
-        time.sleep(0.02)

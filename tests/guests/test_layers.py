@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from tests.contract.test_guests import machines_left
 from tests.guests.cloud_image import cloud_image, sha256
 from tests.orders import make_order
 from tests.unit.test_images_process import finish
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.guest
 
@@ -94,7 +94,7 @@ def catalogue(settings: Settings, token: str) -> Iterator[Catalogue]:
     """The images; what a test has put there goes with it, and it leaves no guest."""
     made = Catalogue(settings.cache / "images", settings.mirror)
     yield made
-    eventually(lambda: machines_left() == [])
+    eventually(lambda: machines_left() == [], within_s=GONE_S)
     for image in made.list():
         if image.manifest.base and image.manifest.layers == (token,):
             assert made.remove(image)
@@ -102,13 +102,6 @@ def catalogue(settings: Settings, token: str) -> Iterator[Catalogue]:
 
 def soon() -> Deadline:
     return Deadline.after(280, "do this")
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + GONE_S
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.1)
 
 
 def putting_on(catalogue: Catalogue, settings: Settings, order: Order, deadline: Deadline | None = None) -> Work[Image]:
@@ -275,7 +268,7 @@ def test_a_process_that_was_killed_leaves_no_image_and_does_not_hinder_the_next(
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert catalogue.name(order.image, order.guest.disk_mib) not in catalogue.shelf.names()
-    eventually(lambda: machines_left() == [])
+    eventually(lambda: machines_left() == [], within_s=GONE_S)
     log, image = finish(putting_on(catalogue, settings, order))
     assert b"it runs" in log
     assert made_by(order, catalogue) == [image]

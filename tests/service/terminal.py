@@ -7,17 +7,15 @@ import os
 import re
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tests.service.serving import PROGRAM, Serving
 
 END_S = 120.0
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -102,15 +100,6 @@ def terminals(folder: Path, server: Serving, scope: str = "submit") -> Iterator[
                 if process.poll() is None:
                     process.kill()
                     process.wait()
-
-
-def eventually(value: Callable[[], T], *, within_s: float = END_S, what: str) -> T:
-    """The value as soon as it is a true one."""
-    until = time.monotonic() + within_s
-    while not (found := value()):
-        assert time.monotonic() < until, f"not within {within_s:g} s: {what}"
-        time.sleep(0.05)
-    return found
 
 
 def normal(text: str) -> list[str]:

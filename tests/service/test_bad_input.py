@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,7 @@ from farm.model import Scope
 from farm.store import Store
 from farm.store.access import Access
 from tests.service.serving import MATRIX, Serving, tar_of
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -254,8 +254,8 @@ def test_an_upload_that_breaks_off_leaves_nothing(server: Serving) -> None:
     with connection(server) as peer:
         head = f"POST {API}/sources HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token('submit')}\r\n"
         peer.sendall(f"{head}Content-Type: application/x-tar\r\nContent-Length: 1000000\r\n\r\n".encode() + b"x" * 5000)
-        wait_until(lambda: sorted(folder.iterdir()) != before)
-    wait_until(lambda: sorted(folder.iterdir()) == before)
+        eventually(lambda: sorted(folder.iterdir()) != before)
+    eventually(lambda: sorted(folder.iterdir()) == before)
     assert admin.get(f"{API}/me").status_code == 200
 
 
@@ -361,11 +361,3 @@ def raw_get(server: Serving, path: str) -> tuple[int, bytes]:
         while block := peer.recv(65_536):
             answer += block
     return int(answer.split(b" ", 2)[1]), answer
-
-
-def wait_until(holds: Callable[[], bool], timeout_s: float = 60) -> None:
-    """Wait for something that is to come."""
-    until = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.02)

@@ -23,6 +23,7 @@ import pytest
 from tests.service.conftest import serving
 from tests.service.serving import MATRIX, Serving
 from tests.standin import SECRET, TOKEN, StandIn, Told, standing_in
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -92,15 +93,6 @@ def settings(forge: StandIn, folder: Path, *hosts: str) -> tuple[str, dict[str, 
     return text, {"CHAT_SECRET": SECRET, "HOOK_SECRET": HOOK_SECRET}
 
 
-def wait_until(holds: Callable[[], Any]) -> Any:
-    """What a function gives, as soon as that is something."""
-    until = time.monotonic() + 60
-    while not (found := holds()):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return found
-
-
 @pytest.fixture(scope="module")
 def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
     with standing_in(tmp_path_factory.mktemp("forge")) as started:
@@ -168,7 +160,7 @@ def run_of(server: Serving, project: str, **labels: str) -> dict[str, Any]:
     """The newest run with these labels, when it has finished."""
     client = server.client("read")
     query = {"project": project, "label": [f"{key}={value}" for key, value in labels.items()]}
-    runs = wait_until(lambda: client.get("/api/v1/runs", params=query).json()["runs"])
+    runs = eventually(lambda: client.get("/api/v1/runs", params=query).json()["runs"])
     overview: dict[str, Any] = server.wait_for(client, runs[0]["id"])["run"]
     return overview
 
@@ -372,7 +364,7 @@ def test_a_commit_that_cannot_be_fetched_is_told_and_may_come_again(
 
     for count in (1, 2):
         assert send(hooked, "gitea", body, X_Gitea_Delivery=id_).status_code == 202
-        wait_until(lambda count=count: len(failures()) == count)
+        eventually(lambda count=count: len(failures()) == count)
     assert failures()[0]["actor"] == "trigger hook-gitea"
     assert "cannot" in failures()[0]["detail"]["problem"]
     assert "cannot submit the run of a webhook" in hooked.log.read_text()
@@ -417,12 +409,12 @@ def test_what_was_given_up_can_be_retried(hooked: Serving, forge: StandIn, commi
 
     forge.fail(410, 410, about='"hook-by-hand"')
     run = hooked.submit(hooked.client("submit"), name="hook-by-hand")
-    wait_until(lambda: len(of_run("failed")) == 2)
+    eventually(lambda: len(of_run("failed")) == 2)
     failed = of_run("failed")
     for one in failed:
         assert one["problem"].startswith("answered 410 Gone")
         assert operator.post(f"/api/v1/deliveries/{one['id']}/retry").status_code == 202
-    wait_until(lambda: len(of_run("done")) == 2)
+    eventually(lambda: len(of_run("done")) == 2)
     assert operator.post(f"/api/v1/deliveries/{failed[0]['id']}/retry").status_code == 409
     assert operator.post("/api/v1/deliveries/999999/retry").status_code == 404
     assert hooked.client("submit").post(f"/api/v1/deliveries/{failed[0]['id']}/retry").status_code == 403
@@ -456,5 +448,5 @@ def test_what_was_taken_and_what_is_to_be_told_survive_a_kill(
         after = forge.wait(lambda all_: any(one.kind == "gitea" and one.answered == 201 for one in all_[told:]))
         statuses = [one.body for one in after[told:] if one.kind == "gitea"]
         assert [(body["state"], run["id"] in body["description"]) for body in statuses] == [("success", True)]
-        (failure,) = wait_until(lambda: audit(server, "hook.fail"))
+        (failure,) = eventually(lambda: audit(server, "hook.fail"))
         assert failure["detail"]["commit"] == commit

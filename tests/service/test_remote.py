@@ -12,7 +12,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.service.serving import Serving
-from tests.service.terminal import Terminal, eventually, normal, terminals
+from tests.service.terminal import Terminal, normal, terminals
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(600)
 

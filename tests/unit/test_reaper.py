@@ -20,6 +20,7 @@ from farm.errors import ConfigError, HostError
 from runners import reaper
 from runners.ledger import Entry, Ledger, is_owned, private_folder, read
 from runners.session import node_session
+from tests.waiting import eventually
 
 OWNER = """
 import sys, time
@@ -53,13 +54,6 @@ def end(owner: subprocess.Popen[str]) -> None:
     owner.wait()
     assert owner.stdout
     owner.stdout.close()
-
-
-def wait_until(what: Callable[[], bool], *, within_s: float = 20) -> None:
-    until = time.monotonic() + within_s
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def test_what_is_added_and_not_dropped_is_listed_newest_first(runtime: Path) -> None:
@@ -108,18 +102,18 @@ def test_the_reaper_process_destroys_and_ends_by_itself(runtime: Path) -> None:
     reaper.ensure_reaper(runtime)
     assert (runtime / "thing").exists()
     end(owner)
-    wait_until(lambda: not (runtime / "thing").exists())
-    wait_until(lambda: not _reapers(runtime))
+    eventually(lambda: not (runtime / "thing").exists())
+    eventually(lambda: not _reapers(runtime))
 
 
 def test_only_one_reaper_runs_for_a_folder(runtime: Path) -> None:
     owner = start_owner(runtime, runtime / "thing")
     reaper.ensure_reaper(runtime)
-    wait_until(lambda: reaper.is_running(runtime))
+    eventually(lambda: reaper.is_running(runtime))
     reaper.ensure_reaper(runtime)
     assert len(_reapers(runtime)) == 1
     end(owner)
-    wait_until(lambda: not _reapers(runtime))
+    eventually(lambda: not _reapers(runtime))
 
 
 def unreachable(value: str) -> None:
@@ -161,9 +155,9 @@ def test_whoever_cannot_be_reached_holds_up_nobody_else(runtime: Path, monkeypat
     watching = threading.Thread(target=reaper.main, args=(runtime,))
     watching.start()
     end(slow)
-    wait_until(asked.is_set)
+    eventually(asked.is_set)
     end(quick)
-    wait_until(lambda: not (runtime / "more").exists())
+    eventually(lambda: not (runtime / "more").exists())
     answered.set()
     watching.join(timeout=20)
     assert not watching.is_alive()
@@ -302,14 +296,14 @@ def test_a_reaper_that_is_killed_is_started_again_though_nothing_new_is_made(run
     """What a worker leaves that is killed after it is not left until the next guest."""
     with node_session(runtime):
         owner = start_owner(runtime, tmp_path / "made")
-        wait_until(lambda: reaper.is_running(runtime))
+        eventually(lambda: reaper.is_running(runtime))
         for pid in _reapers(runtime):
             os.kill(int(pid), signal.SIGKILL)
-        wait_until(lambda: not reaper.is_running(runtime))
-        wait_until(lambda: reaper.is_running(runtime))
+        eventually(lambda: not reaper.is_running(runtime))
+        eventually(lambda: reaper.is_running(runtime))
         end(owner)
-        wait_until(lambda: not (tmp_path / "made").exists())
-    wait_until(lambda: not reaper.is_running(runtime))
+        eventually(lambda: not (tmp_path / "made").exists())
+    eventually(lambda: not reaper.is_running(runtime))
 
 
 def test_nobody_starts_a_reaper_where_there_is_nothing_to_look_after(runtime: Path) -> None:

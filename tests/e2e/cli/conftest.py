@@ -8,21 +8,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
+
+from tests.waiting import eventually
 
 PROGRAM = Path(sys.executable).with_name("farm")
 PACKAGES = ["gcc", "libc6-dev", "make"]
 """The same in every matrix here, so that there is one image of each architecture."""
 GONE_S = 30.0
 _KEPT = {"ledger", "reaper.lock", "reaper.log"}
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -114,15 +113,6 @@ class Farm:
         """What ought not to be there any more."""
         files = [path.name for path in self.runtime.iterdir() if path.name not in _KEPT]
         return [*self.processes().values(), *map(str, self.ledgers()), *files]
-
-
-def eventually(value: Callable[[], _T], *, within_s: float, what: str) -> _T:
-    """The value as soon as it is a true one; it has to become one within this time."""
-    until = time.monotonic() + within_s
-    while not (found := value()):
-        assert time.monotonic() < until, f"not within {within_s:g} s: {what}"
-        time.sleep(0.1)
-    return found
 
 
 def verdict(judged: Mapping[str, Any]) -> tuple[str, str | None, str]:

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from runners.ledger import read
-from tests.e2e.cli.conftest import GONE_S, PACKAGES, Farm, eventually, fake, real, verdict
+from tests.e2e.cli.conftest import GONE_S, PACKAGES, Farm, fake, real, verdict
+from tests.waiting import eventually
 
 GUEST = {"memory": 384, "packages": PACKAGES}
 STARTED_S = 120

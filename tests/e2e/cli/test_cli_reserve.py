@@ -10,7 +10,8 @@ from subprocess import Popen
 
 import pytest
 
-from tests.e2e.cli.conftest import Ended, Farm, eventually, fake, verdict
+from tests.e2e.cli.conftest import Ended, Farm, fake, verdict
+from tests.waiting import eventually
 
 FAKE = "debian-13/amd64/fake"
 START_S = 200.0
