@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.resources import files
 from typing import NamedTuple
 
 import pytest
@@ -35,7 +37,13 @@ PROGRAM = r"""
 #include <gnu/libc-version.h>
 #include <limits.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <time.h>
+
+#ifndef SYS_clock_settime64
+#define SYS_clock_settime64 SYS_clock_settime
+#endif
 
 int main(void)
 {
@@ -48,6 +56,8 @@ int main(void)
 	printf("char=%s\n", CHAR_MIN ? "signed" : "unsigned");
 	printf("kernel=%s\n", kernel.machine);
 	printf("libc=%s\n", gnu_get_libc_version());
+	printf("settime=%ld\n", (long)SYS_clock_settime64);
+	printf("now=%ld\n", (long)time(NULL));
 	return 0;
 }
 """
@@ -89,6 +99,9 @@ TRUTH = {
     "mips64el": Truth("8", "little", "signed", "mips64", "mips64el-linux-gnuabi64"),
     "loong64": Truth("8", "little", "signed", "loongarch64", "loongarch64-linux-gnu"),
 }
+IDENTITY = (files("runners.images") / "guest/identity").read_text()
+SETTIME = dict(re.findall(r"(\w+) => (\d+)", IDENTITY.partition("%CLOCK_SETTIME = (")[2].partition(")")[0]))
+"""What guests set their clock with; what the headers of each have is the proof."""
 LIBC = {"bullseye": r"2\.31", "bookworm": r"2\.36", "trixie": r"2\.41", "sid": r"2\.\d+"}
 
 
@@ -105,6 +118,8 @@ class Answer(NamedTuple):
     said: Mapping[str, str]
     start: Start
     note: str
+    at: float
+    """When, by the clock of this host."""
 
 
 def ordinary(arch: str) -> str:
@@ -140,7 +155,7 @@ def try_out(case: Case) -> Answer:
         said, status = finish(shell.execute(SCRIPT, deadline=Deadline.after(120, "run a script")))
         assert status == 0, said.decode()
         facts = dict(line.partition("=")[::2] for line in said.decode().splitlines())
-        return Answer(facts, guest.facts.start, guest.facts.start_note)
+        return Answer(facts, guest.facts.start, guest.facts.start_note, time.time())
     finally:
         guest.destroy()
 
@@ -162,6 +177,8 @@ def test_a_guest_compiles_a_program_and_runs_it(case: Case, answers: Mapping[Cas
     truth = TRUTH[case.arch]
     assert {name: answer.said[name] for name in Truth._fields} == truth._asdict()
     assert answer.said["tool"] == truth.kernel
+    assert answer.said["settime"] == SETTIME[truth.kernel]
+    assert abs(float(answer.said["now"]) - answer.at) < 60
     assert re.fullmatch(LIBC[RELEASES[case.name]], answer.said["libc"])
     assert (answer.start, answer.note) == (Start.RESTORED, "shared")
 
