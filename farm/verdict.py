@@ -137,9 +137,9 @@ def _symptoms(failure: Failure | None, evidence: Evidence) -> Symptoms:
     results = _results(evidence)
     if failure is None:
         return Symptoms(Phase.COLLECT, Ending.OK, Unnamed, crashed=False, results=results)
-    # A failure that ended well and names no error is a contradiction; it must not be taken for a pass.
-    nameless = Unknown if failure.ending is Ending.OK else Unnamed
-    error = _KNOWN.get(failure.error, Unknown) if failure.error else nameless
+    error = _KNOWN.get(failure.error, Unknown) if failure.error else Unnamed
+    if failure.ending is Ending.OK:  # a contradiction, which must not be taken for a pass
+        error = Unknown
     ending = _ENDINGS.get(error, Ending.FAILED) if failure.ending is Ending.FAILED else failure.ending
     crashed = bool(failure.crash) and failure.crash not in _NOT_THE_GUESTS_OWN
     return Symptoms(failure.phase, ending, error, crashed, results)

@@ -181,7 +181,7 @@ def test_artifacts_of_many_attempts_can_be_written_and_closed_by_many_threads_at
     def write(key: AttemptKey) -> None:
         for number in range(3):
             store.record(key, [ArtifactFound(at=now(), path=f"f{number}", data=b"x" * 10)], now=now())
-        store._files.close(key)
+        store.files.close(key)
 
     with ThreadPoolExecutor(6) as threads:
         list(threads.map(write, keys))

@@ -128,6 +128,7 @@ CASES: list[tuple[Evidence, str, Verdict, Blame | None, bool]] = [
     (after(failing(Phase.TEST, error="GuestError")), "unforeseen", Verdict.ERROR, Blame.FARM, False),
     (after(failing(Phase.TEST, OK)), "unknown-error", Verdict.ERROR, Blame.FARM, False),
     (after(failing(Phase.COLLECT, OK)), "unknown-error", Verdict.ERROR, Blame.FARM, False),
+    (after(failing(Phase.COLLECT, OK, "ForbiddenError")), "unknown-error", Verdict.ERROR, Blame.FARM, False),
     (after(failing(Phase.TEST, Ending.CANCELLED), {FAILED: 1}), "cancelled", Verdict.CANCELLED, None, False),
     (after(failing(Phase.TEARDOWN, error="HostError"), {PASSED: 1}), "passed", Verdict.PASSED, None, False),
     (Evidence(tested=False), "unknown-error", Verdict.ERROR, Blame.FARM, False),
