@@ -179,7 +179,7 @@ class Attempt:
         """What the verdict is made from."""
         return Evidence(
             failure=self.failure,
-            tested=self.tested,
+            tested=self.tested or Phase.TEST not in self.order.scripts,
             junit_promised=bool(self.order.collect.junit),
             junit_files=self.junit_files,
             junit_problem=self.junit_problem,

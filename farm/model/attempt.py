@@ -246,7 +246,7 @@ class Evidence(Model):
     failure: Failure | None = None
     """The first that went wrong, in the order of the phases."""
     tested: bool = True
-    """The test's script was begun; without that nothing is a pass."""
+    """The test's script was begun, where there is one; without that nothing is a pass."""
     junit_promised: bool = False
     junit_files: int = 0
     junit_problem: str = ""

@@ -6,7 +6,8 @@ import pytest
 
 from farm.errors import HostError
 from farm.executor import NOTHING
-from farm.model import AttemptEnded, Ending, Order, Phase, PhaseEnded, PhaseStarted
+from farm.model import AttemptEnded, Ending, Order, Phase, PhaseEnded, PhaseStarted, Verdict
+from farm.verdict import classify
 from runners.attempt import run_attempt
 from runners.deadline import Deadline
 from runners.fake import FakeBackend, FakeGuest
@@ -52,7 +53,8 @@ def test_a_cancel_stays_a_cancel() -> None:
         list(running)
 
 
-def test_the_test_of_a_host_has_no_source_and_ends_well() -> None:
-    *_, last = run_attempt(make_order("true\n"), NOTHING, lambda _name: FakeBackend())
+def test_the_test_of_a_host_has_neither_source_nor_script_and_ends_well() -> None:
+    order = make_order("true\n").model_copy(update={"scripts": {}})
+    *_, last = run_attempt(order, NOTHING, lambda _name: FakeBackend())
     assert isinstance(last, AttemptEnded)
-    assert last.evidence.failure is None
+    assert classify(last.evidence).verdict is Verdict.PASSED
