@@ -46,7 +46,7 @@ class Agenda:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else NEVER
 
-    def step(self, run: RunState, *, now: datetime, silent: Collection[str] | None = None) -> Step:
+    def step(self, run: RunState, *, now: datetime, silent: Collection[str] = frozenset()) -> Step:
         """What `reconcile` would give; what waits is the same tuple as before if it is the same cells."""
         before, self._run = self._run, run
         known = _of_one_run(before, run)
@@ -61,7 +61,7 @@ class Agenda:
             return reconcile(run, now=now, silent=silent)
         if not known or run.cancel_requested or run.fail_fast:  # what becomes of a cell hangs on the others
             return self._look_at(run, tuple(self._open.values()), now, silent)
-        ids = self._commanded.union(timely, silent or (), (cell.id for cell in changed)) & self._open.keys()
+        ids = self._commanded.union(timely, silent, (cell.id for cell in changed)) & self._open.keys()
         cells = tuple(self._open[id_] for id_ in sorted(ids, key=self._places.__getitem__))
         return self._look_at(replace(run, cells=cells), cells, now, silent) if cells else Step((), self._in_order())
 
@@ -82,9 +82,7 @@ class Agenda:
                 del self._due[cell]
                 yield cell
 
-    def _look_at(
-        self, run: RunState, cells: Sequence[CellState], now: datetime, silent: Collection[str] | None
-    ) -> Step:
+    def _look_at(self, run: RunState, cells: Sequence[CellState], now: datetime, silent: Collection[str]) -> Step:
         """Decide about some open cells; `run` is as much of it as that takes."""
         step = reconcile(run, now=now, silent=silent)
         self._commanded = frozenset(command.cell for command in step.commands if not isinstance(command, Finish))

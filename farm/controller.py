@@ -165,7 +165,7 @@ class Controller:
         return busy
 
     def _is_due(self, run_id: str) -> bool:
-        """Whether to look at a run; the times of attempts may be those of a clock that was wrong, silence is not."""
+        """Whether to look at a run: its time has come, or an attempt of it has been silent for too long."""
         return self._idle.get(run_id, _now()) <= _now() or bool(self._attempts.silent(run_id))
 
     def _served_now(self) -> tuple[str, ...]:
@@ -228,7 +228,7 @@ class Controller:
     async def _advance(self, run: _Run) -> State:
         """One step of a run: what is due now, or else a wait for something to change."""
         with self._pace.working():
-            state = self._state(run)
+            state = self._store.state(run.id, run.known)
             self._attempts.tell()
             busy = self._step(run, state)
             hosts = [host.name for host in self._executor.hosts()]
@@ -260,11 +260,7 @@ class Controller:
         return False
 
     async def _look(self, run: _Run) -> bool:
-        return self._step(run, self._state(run))
-
-    def _state(self, run: _Run) -> RunState:
-        # When attempts were last heard of matters only where one may have been silent for too long by what is known.
-        return self._store.state(run.id, run.known, beats=run.agenda.due <= _now())
+        return self._step(run, self._store.state(run.id, run.known))
 
     def _begun(self, runs: Sequence[_Run], marks: Collection[HostMark]) -> dict[str, list[Beginning]]:
         """What starts now; also where that fails, the next round looks at those runs again."""

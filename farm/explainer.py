@@ -102,6 +102,4 @@ def _running(run: _Run, state: RunState, now: datetime) -> Iterator[Running]:
 def _left_s(attempt: AttemptState, expected_s: float | None, now: datetime) -> float | None:
     if attempt.held_until:
         return max(0.0, (attempt.held_until - now).total_seconds())
-    if attempt.began is None or expected_s is None:
-        return None
-    return max(0.0, expected_s - (now - attempt.began).total_seconds())
+    return None if expected_s is None else max(0.0, expected_s - (now - attempt.since).total_seconds())

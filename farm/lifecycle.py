@@ -33,8 +33,8 @@ class AttemptState:
 
     number: int
     state: State
-    seen: datetime
-    """When it was last heard of; at first, when it was started."""
+    since: datetime
+    """When it was started; of a finished one, when it was last heard of."""
     outcome: Outcome | None = None
     """Of a finished one."""
     cancel_asked: bool = False
@@ -42,8 +42,6 @@ class AttemptState:
     """Its guest is kept for a person until then; None: it is not, or not any more."""
     host: str = ""
     """Where it is or was; empty: it was given to none, or nobody knows."""
-    began: datetime | None = None
-    """When it was started, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,6 @@ class RunState:
     retries_infra: int = 0
     retries_test: int = 0
     cancel_requested: bool = False
-    lease_s: float = LEASE_S
     created: datetime | None = None
     queue_s: float | None = None
     """How long a cell may wait to be started; None: for ever, as where it is not known since when it waits."""
@@ -136,11 +133,10 @@ class Step(NamedTuple):
     """The cells that start as soon as there is room, in the order of the plan; the run's own limit is not looked at."""
 
 
-def reconcile(run: RunState, *, now: datetime, silent: Collection[str] | None = None) -> Step:
+def reconcile(run: RunState, *, now: datetime, silent: Collection[str] = frozenset()) -> Step:
     """What brings a run forward; nothing where there is nothing to do but wait.
 
-    `silent` are the cells whose running attempts have not been heard of for too long, by a clock that does not jump;
-    None: by the times in the state.
+    `silent` are the cells whose running attempts have not been heard of for too long, by a clock that does not jump.
     """
     if run.state is State.FINISHED:
         return Step()
@@ -151,14 +147,13 @@ def reconcile(run: RunState, *, now: datetime, silent: Collection[str] | None = 
         cell.id: outcome for cell in open_cells if (outcome := _conclusion(cell, run) or _overdue(cell, run, now))
     }
     remaining = [cell for cell in open_cells if cell.id not in conclusions]
-    quiet = _silent(remaining, run, now) if silent is None else silent
     stop = _reason_to_stop(run, conclusions)
     stopping = [(cell, reason) for cell in remaining if (reason := stop or _own_reason(cell))]
     commands = (
         *(Conclude(cell, outcome) for cell, outcome in conclusions.items()),
-        *_expiries(remaining, quiet),
-        *_releases(remaining, run, quiet, now),
-        *_stops(stopping, quiet),
+        *_expiries(remaining, silent),
+        *_releases(remaining, run, silent, now),
+        *_stops(stopping, silent),
     )
     waiting = (cell for cell in remaining if not (stop or cell.cancel_requested or cell.running) and is_due(cell, now))
     return Step(commands, tuple(waiting))
@@ -169,12 +164,12 @@ def due(cell: CellState) -> datetime:
     last = cell.attempts[-1] if cell.attempts else None
     if last is None or last.outcome is None or not _counts(last.outcome):
         return _AT_ONCE
-    return last.seen + timedelta(seconds=backoff_s(_infra_tries(cell)))
+    return last.since + timedelta(seconds=backoff_s(_infra_tries(cell)))
 
 
 def is_due(cell: CellState, now: datetime) -> bool:
     """Whether a cell that waits may start. An end in the future was told by a wrong clock: nothing waits for it."""
-    return due(cell) <= now or cell.attempts[-1].seen > now
+    return due(cell) <= now or cell.attempts[-1].since > now
 
 
 def backoff_s(tries: int) -> float:
@@ -213,14 +208,13 @@ def _overdue(cell: CellState, run: RunState, now: datetime) -> Outcome | None:
 
 def waits_since(cell: CellState, run: RunState) -> datetime | None:
     """Since when a cell that waits does so: the end of its last attempt, or the beginning of its run."""
-    return cell.attempts[-1].seen if cell.attempts else run.created
+    return cell.attempts[-1].since if cell.attempts else run.created
 
 
 def next_change(cell: CellState, run: RunState, now: datetime) -> datetime:
-    """When something may become due of an open cell that does not change: its attempt was silent for too long, …."""
+    """When something may become due of an open cell that does not change: its guest was kept for long enough, …."""
     if attempt := cell.running:
-        silent = attempt.seen + timedelta(seconds=run.lease_s)
-        return min(silent, attempt.held_until) if attempt.held_until else silent
+        return attempt.held_until or NEVER
     since = waits_since(cell, run)
     begins = NEVER if is_due(cell, now) else due(cell)
     if since is None or run.queue_s is None or run.queue_s > _FOR_EVER_S:
@@ -279,11 +273,6 @@ def _reason_to_stop(run: RunState, conclusions: dict[str, Outcome]) -> str:
 
 def _own_reason(cell: CellState) -> str:
     return _CELL_CANCELLED if cell.cancel_requested else ""
-
-
-def _silent(cells: Iterable[CellState], run: RunState, now: datetime) -> Collection[str]:
-    lease = timedelta(seconds=run.lease_s)
-    return {cell.id for cell in cells if cell.running and now - cell.running.seen > lease}
 
 
 def _expiries(cells: Iterable[CellState], silent: Collection[str]) -> Iterator[Command]:

@@ -1,8 +1,8 @@
 """As much of a run as deciding needs, kept up to date: only what has changed is read again.
 
 What happens to a cell is a line of the table of events in the same transaction, so the events say which cells to
-read. Three things change without a line, and of running attempts only: when they were last heard of, whether they
-were asked to stop, and that a hold was ended. Those are read each time, unless whoever asks can do without.
+read. Two things change without a line, and of running attempts only: that they were asked to stop, and that a hold was
+ended. Those are read each time: of few attempts, for most are neither asked to stop nor held.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, bindparam, case, func, or_, select
 
 from farm.lifecycle import AttemptState, CellState, RunState
 from farm.model import Placement, State, Submission
@@ -22,13 +22,15 @@ _MOST_CHANGED = 1000
 """Cells that are asked for by their names; where more have changed, all are read."""
 
 _SAME = and_(*(t.holds.c[name] == t.attempts.c[name] for name in ("run", "cell", "number")))
-_KEPT = t.attempts.outerjoin(t.holds, and_(_SAME, t.holds.c.ended.is_(None)))
+_KEPT = t.attempts.outerjoin(t.holds, _SAME)
+_UNTIL = case((t.holds.c.ended.is_(None), t.holds.c.until)).label("until")
 _MINE = t.attempts.c.run == bindparam("run_id")
-_RUNNING = (
-    select(t.attempts.c.cell, t.attempts.c.number, t.attempts.c.seen, t.attempts.c.cancel_asked, t.holds.c.until)
+_TOLD = (
+    select(t.attempts.c.cell, t.attempts.c.number, t.attempts.c.cancel_asked, _UNTIL)
     .select_from(_KEPT)
-    .where(_MINE, t.attempts.c.state == State.RUNNING)
+    .where(_MINE, t.attempts.c.state == State.RUNNING, or_(t.attempts.c.cancel_asked, t.holds.c.number.is_not(None)))
 )
+"""The running attempts that were asked to stop, or are held or were."""
 _LAST = select(func.max(t.events.c.id)).where(t.events.c.run == bindparam("run_id"))
 _CHANGED = (
     select(t.events.c.cell)
@@ -56,9 +58,9 @@ _CELLS = _Query.of(
     .order_by(t.cells.c.position),
     t.cells.c.cell,
 )
-_OF_ATTEMPTS = ("cell", "number", "state", "seen", "outcome", "cancel_asked", "host", "created")
+_OF_ATTEMPTS = ("cell", "number", "state", "created", "seen", "outcome", "cancel_asked", "host")
 _ATTEMPTS = _Query.of(
-    select(*(t.attempts.c[name] for name in _OF_ATTEMPTS), t.holds.c.until)
+    select(*(t.attempts.c[name] for name in _OF_ATTEMPTS), _UNTIL)
     .select_from(_KEPT)
     .where(_MINE)
     .order_by(t.attempts.c.number),
@@ -76,8 +78,8 @@ class KnownState:
         """The newest event of the run that was seen; -1: nothing was read yet."""
         self._placements: dict[str, Placement] = {}
 
-    def read(self, db: Connection, run: RowMapping, submission: Submission, *, beats: bool = True) -> RunState:
-        """The run as it is, in one state of the database; without `beats`, what changes without a line may be old."""
+    def read(self, db: Connection, run: RowMapping, submission: Submission) -> RunState:
+        """The run as it is, in one state of the database."""
         last = db.scalar(_LAST, {"run_id": run["id"]}) or 0
         if last != self._last:
             if not self._placements:
@@ -86,8 +88,7 @@ class KnownState:
             if changed is None or changed:
                 self._cells.update(_cell_states(db, run["id"], self._placements, changed))
             self._last = last
-        if beats:
-            self._look_at_running(db, run["id"])
+        self._look_at_told(db, run["id"])
         matrix = submission.plan.matrix
         limits = [limit for limit in (matrix.max_parallel, submission.max_parallel) if limit]
         return RunState(
@@ -110,15 +111,14 @@ class KnownState:
         cells = [cell for cell in found if cell is not None]
         return cells if len(cells) <= _MOST_CHANGED else None
 
-    def _look_at_running(self, db: Connection, run_id: str) -> None:
-        for cell, number, seen, cancel_asked, until in db.execute(_RUNNING, {"run_id": run_id}):
-            known, heard = self._cells[cell], when(seen)
-            held_until = when(until) if until else None
+    def _look_at_told(self, db: Connection, run_id: str) -> None:
+        for cell, number, cancel_asked, until in db.execute(_TOLD, {"run_id": run_id}):
+            known, held_until = self._cells[cell], when(until) if until else None
             attempts = known.attempts
             place = next(place for place, one in enumerate(attempts) if one.number == number)
             old = attempts[place]
-            if (old.seen, old.cancel_asked, old.held_until) != (heard, cancel_asked, held_until):
-                new = replace(old, seen=heard, cancel_asked=cancel_asked, held_until=held_until)
+            if (old.cancel_asked, old.held_until) != (cancel_asked, held_until):
+                new = replace(old, cancel_asked=cancel_asked, held_until=held_until)
                 self._cells[cell] = replace(known, attempts=(*attempts[:place], new, *attempts[place + 1 :]))
 
 
@@ -144,15 +144,15 @@ def _cell_states(
 def _attempt_states(db: Connection, run_id: str, cells: Collection[str] | None) -> dict[str, list[AttemptState]]:
     found: dict[str, list[AttemptState]] = {}
     for row in db.execute(*_asking(_ATTEMPTS, run_id, cells)).mappings():
+        state = State(row["state"])
         attempt = AttemptState(
             number=row["number"],
-            state=State(row["state"]),
-            seen=when(row["seen"]),
+            state=state,
+            since=when(row["seen"] if state is State.FINISHED else row["created"]),
             outcome=outcome_of(row),
             cancel_asked=row["cancel_asked"],
             held_until=when(row["until"]) if row["until"] else None,
             host=row["host"],
-            began=when(row["created"]),
         )
         found.setdefault(row["cell"], []).append(attempt)
     return found

@@ -238,13 +238,13 @@ class Store:
         with reading(self._engine, "read the events") as db:
             return db.scalar(select(func.max(t.events.c.id))) or 0
 
-    def state(self, run_id: str, known: KnownState | None = None, *, beats: bool = True) -> RunState:
+    def state(self, run_id: str, known: KnownState | None = None) -> RunState:
         """As much of a run as deciding needs; of what is known of it, only what has changed is read again.
 
-        Without `beats`, when its attempts were last heard of may be old. Raises NotFoundError.
+        Raises NotFoundError.
         """
         with reading(self._engine, f"read the run {run_id}") as db:
-            return (known or KnownState()).read(db, _row_of(db, run_id), self._submission(db, run_id), beats=beats)
+            return (known or KnownState()).read(db, _row_of(db, run_id), self._submission(db, run_id))
 
     def changed(self, since: int) -> tuple[int, frozenset[str]]:
         """The newest event, and the runs that have events after one."""

@@ -8,7 +8,6 @@ import pytest
 
 from farm import rules, verdict
 from farm.lifecycle import (
-    LEASE_S,
     NEVER,
     AttemptState,
     Cancel,
@@ -51,8 +50,8 @@ def queued(cell: str = "a", *, problem: str = "") -> CellState:
     return CellState(cell, problem=problem)
 
 
-def running(cell: str = "a", *before: Outcome, seen: datetime = NOW, cancel_asked: bool = False) -> CellState:
-    last = AttemptState(len(before) + 1, State.RUNNING, seen, cancel_asked=cancel_asked)
+def running(cell: str = "a", *before: Outcome, cancel_asked: bool = False) -> CellState:
+    last = AttemptState(len(before) + 1, State.RUNNING, LONG_AGO, cancel_asked=cancel_asked)
     return CellState(cell, State.RUNNING, (*_ended(before), last))
 
 
@@ -73,7 +72,7 @@ def _ended(outcomes: tuple[Outcome, ...] | list[Outcome]) -> tuple[AttemptState,
 def just_now(cell: CellState, seconds: float = 0) -> CellState:
     """Its last attempt ended so many seconds ago."""
     *before, last = cell.attempts
-    return replace(cell, attempts=(*before, replace(last, seen=NOW - timedelta(seconds=seconds))))
+    return replace(cell, attempts=(*before, replace(last, since=NOW - timedelta(seconds=seconds))))
 
 
 def unwanted(cell: CellState) -> CellState:
@@ -81,8 +80,8 @@ def unwanted(cell: CellState) -> CellState:
     return replace(cell, cancel_requested=True)
 
 
-def held(until: datetime, cell: str = "a", *, seen: datetime = NOW) -> CellState:
-    return CellState(cell, State.RUNNING, (AttemptState(1, State.RUNNING, seen, held_until=until),))
+def held(until: datetime, cell: str = "a") -> CellState:
+    return CellState(cell, State.RUNNING, (AttemptState(1, State.RUNNING, LONG_AGO, held_until=until),))
 
 
 CASES: dict[str, tuple[RunState, tuple[Command | Start, ...]]] = {
@@ -97,10 +96,6 @@ CASES: dict[str, tuple[RunState, tuple[Command | Start, ...]]] = {
     "a cancel ends a guest that is held": (
         RunState((held(LONG_AGO),), cancel_requested=True),
         (Cancel("a", 1, "the run was cancelled"),),
-    ),
-    "one that is held and was not heard of is lost": (
-        RunState((held(LONG_AGO, seen=LONG_AGO),)),
-        (Expire("a", 1),),
     ),
     "an ended attempt concludes its cell": (RunState((ended("a", PASSED),)), (Conclude("a", PASSED),)),
     "a failed test is not tried again": (
@@ -183,11 +178,6 @@ CASES: dict[str, tuple[RunState, tuple[Command | Start, ...]]] = {
         RunState((unwanted(held(LONG_AGO)),)),
         (Cancel("a", 1, "the cell was cancelled"),),
     ),
-    "a silent attempt expires": (RunState((running(seen=LONG_AGO),)), (Expire("a", 1),)),
-    "an attempt is not silent before its lease is over": (
-        RunState((running(seen=NOW - timedelta(seconds=60)),), lease_s=60),
-        (),
-    ),
     "what fits nowhere is concluded at once": (
         RunState((queued("a", problem="no host runs s390x"), queued("b"))),
         (Conclude("a", verdict.unplaceable("no host runs s390x")), Start("b", 1)),
@@ -197,14 +187,6 @@ CASES: dict[str, tuple[RunState, tuple[Command | Start, ...]]] = {
         (Cancel("a", 1, "the run was cancelled"), Conclude("b", STOPPED)),
     ),
     "an attempt is asked to stop once": (RunState((running(cancel_asked=True),), cancel_requested=True), ()),
-    "an attempt that fell silent after it was asked to stop expires": (
-        RunState((running(seen=LONG_AGO, cancel_asked=True),), cancel_requested=True),
-        (Expire("a", 1),),
-    ),
-    "a silent attempt is not asked to stop": (
-        RunState((running(seen=LONG_AGO),), cancel_requested=True),
-        (Expire("a", 1),),
-    ),
     "a retry that was due is cancelled": (
         RunState((ended("a", INFRA),), retries_infra=1, cancel_requested=True),
         (Conclude("a", STOPPED),),
@@ -247,6 +229,24 @@ CASES: dict[str, tuple[RunState, tuple[Command | Start, ...]]] = {
 def test_what_has_to_happen_next(run: RunState, commands: tuple[Command | Start, ...]) -> None:
     step = reconcile(run, now=NOW)
     assert (*step.commands, *(Start(cell.id, len(cell.attempts) + 1) for cell in step.waiting)) == commands
+
+
+SILENT: dict[str, tuple[RunState, tuple[Command, ...]]] = {
+    "a silent attempt expires": (RunState((running("a"), running("b"))), (Expire("a", 1),)),
+    "one that is held and was not heard of is lost": (RunState((held(LONG_AGO),)), (Expire("a", 1),)),
+    "one that fell silent after it was asked to stop expires": (
+        RunState((running(cancel_asked=True),), cancel_requested=True),
+        (Expire("a", 1),),
+    ),
+    "a silent attempt is not asked to stop": (RunState((running(),), cancel_requested=True), (Expire("a", 1),)),
+    "nor with its cell": (RunState((unwanted(running()),)), (Expire("a", 1),)),
+    "what has ended meanwhile is not lost": (RunState((ended("a", PASSED),)), (Conclude("a", PASSED),)),
+}
+
+
+@pytest.mark.parametrize(("run", "commands"), SILENT.values(), ids=SILENT.keys())
+def test_what_becomes_of_an_attempt_of_which_nothing_is_heard(run: RunState, commands: tuple[Command, ...]) -> None:
+    assert reconcile(run, now=NOW, silent={"a"}).commands == commands
 
 
 def test_the_wait_for_a_retry_has_an_upper_bound() -> None:
@@ -294,23 +294,21 @@ def test_a_cell_that_was_tried_waits_anew_and_keeps_the_failure_that_was_seen() 
         (queued("a"), 99, QUEUED_SINCE + timedelta(seconds=99)),
         (queued("a"), 1e300, NEVER),
         (queued("a"), None, NEVER),
-        (running("a"), 99, NOW + timedelta(seconds=LEASE_S)),
+        (running("a"), 99, NEVER),
         (held(NOW + timedelta(seconds=5)), 99, NOW + timedelta(seconds=5)),
-        (held(NOW + timedelta(hours=5)), 99, NOW + timedelta(seconds=LEASE_S)),
         (just_now(ended("a", INFRA)), 9999, NOW + timedelta(seconds=backoff_s(1))),
     ],
-    ids=["waits", "waits for ages", "waits for ever", "runs", "held", "held for long", "to be tried again"],
+    ids=["waits", "waits for ages", "waits for ever", "runs", "held", "to be tried again"],
 )
 def test_when_something_becomes_due_by_itself(cell: CellState, queue_s: float | None, expected: datetime) -> None:
     assert next_change(cell, patient(cell, queue_s=queue_s), NOW) == expected
 
 
 def test_a_clock_that_jumps_makes_no_attempt_silent_and_no_cell_wait() -> None:
-    """Who can, tells which attempts are silent by a clock that does not jump; a retry waits for no future end."""
+    """Whoever looks tells which attempts are silent, by a clock that does not jump; a retry waits for no future end."""
     run, late = RunState(cells=(running("a"),)), NOW + timedelta(hours=2)
-    assert reconcile(run, now=late).commands == (Expire("a", 1),)
-    assert reconcile(run, now=late, silent=frozenset()).commands == ()
-    assert reconcile(run, now=NOW, silent={"a"}).commands == (Expire("a", 1),)
+    assert reconcile(run, now=late).commands == ()
+    assert reconcile(run, now=late, silent={"a"}).commands == (Expire("a", 1),)
     spoilt = AttemptState(1, State.FINISHED, late, INFRA)
     waits = RunState(cells=(CellState("a", attempts=(spoilt,)),), retries_infra=1)
     assert [cell.id for cell in reconcile(waits, now=NOW).waiting] == ["a"]

@@ -34,6 +34,7 @@ OUTCOMES = st.sampled_from(
         Outcome(verdict=Verdict.ERROR, blame=Blame.INFRA, retry=True),
     ]
 )
+LEASE = timedelta(seconds=60)
 CELLS = st.lists(
     st.builds(lambda may, problem: (may, problem), st.booleans(), st.sampled_from(["", "", "no host"])), max_size=5
 )
@@ -60,6 +61,8 @@ class Farm(RuleBasedStateMachine):
         self.now = datetime(2026, 1, 2, tzinfo=UTC)
         self.capacity = capacity
         self.alive: set[tuple[str, int]] = set()
+        self.heard: dict[str, datetime] = {}
+        """When the running attempt of a cell has beaten last."""
         self.asked: list[tuple[str, int]] = []
         self.released: set[tuple[str, int]] = set()
         self.concluded: list[str] = []
@@ -69,12 +72,11 @@ class Farm(RuleBasedStateMachine):
             max_parallel=max_parallel,
             retries_infra=retries[0],
             retries_test=retries[1],
-            lease_s=60,
         )
 
     @rule()
     def tick(self) -> None:
-        step = reconcile(self.run, now=self.now)
+        step = self._step()
         for command in step.commands:
             self._apply(command)
         limit = min(self.capacity, self.run.max_parallel or self.capacity)
@@ -86,7 +88,7 @@ class Farm(RuleBasedStateMachine):
     def ticking_twice_asks_for_nothing_twice(self) -> None:
         self.tick()
         before = len(self.asked)
-        again = reconcile(self.run, now=self.now)
+        again = self._step()
         assert not [command for command in again.commands if isinstance(command, Cancel | Release)]
         assert len(self.asked) == before
 
@@ -104,8 +106,7 @@ class Farm(RuleBasedStateMachine):
     @rule(seconds=st.integers(1, 100))
     def time_passes_and_the_living_beat(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)
-        for cell, number in self.alive:
-            self._change(cell, number, seen=self.now)
+        self.heard |= {cell: self.now for cell, _ in self.alive}
 
     @precondition(lambda self: self.alive)
     @rule(data=st.data(), seconds=st.integers(0, 200))
@@ -145,7 +146,11 @@ class Farm(RuleBasedStateMachine):
         self.tick()
         assert self.run.state is State.FINISHED
         assert sorted(self.concluded) == sorted(cell.id for cell in self.run.cells)
-        assert reconcile(self.run, now=self.now) == Step()
+        assert self._step() == Step()
+
+    def _step(self) -> Step:
+        silent = {cell for cell, at in self.heard.items() if self.now - at > LEASE}
+        return reconcile(self.run, now=self.now, silent=silent)
 
     def _apply(self, command: Command) -> None:
         match command:
@@ -188,10 +193,11 @@ class Farm(RuleBasedStateMachine):
         assert all(one.verdict is Verdict.FAILED or one.retry for one in outcomes)
         if outcomes and outcomes[-1].retry:
             tries = sum(one.retry for one in outcomes)
-            assert self.now >= cell.attempts[-1].seen + timedelta(seconds=backoff_s(tries))
+            assert self.now >= cell.attempts[-1].since + timedelta(seconds=backoff_s(tries))
         attempt = AttemptState(number, State.RUNNING, self.now)
         self._put(replace(cell, state=State.RUNNING, attempts=(*cell.attempts, attempt)))
         self.alive.add((cell_id, number))
+        self.heard[cell_id] = self.now
 
     @staticmethod
     def _is_honest(cell: CellState, outcome: Outcome) -> None:

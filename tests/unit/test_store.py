@@ -274,9 +274,9 @@ def test_a_phase_of_which_only_the_end_was_heard_is_kept(store: Store, key: Atte
 
 def test_an_attempt_is_seen_when_it_was_heard_whatever_its_own_clock_says(store: Store, key: AttemptKey) -> None:
     store.record(key, [Heartbeat(at=later(-1000))], now=later(20))
-    assert store.state(key.run).cells[0].attempts[0].seen == later(20)
+    assert store.run(key.run).cells[0].attempts[0].seen == later(20)
     store.record(key, [Heartbeat(at=later(30))])
-    assert store.state(key.run).cells[0].attempts[0].seen == later(30)
+    assert store.run(key.run).cells[0].attempts[0].seen == later(30)
 
 
 def test_what_a_guest_has_used_is_what_was_heard_of_it_last(store: Store, key: AttemptKey) -> None:
@@ -311,7 +311,7 @@ def test_an_attempt_that_ends_without_a_word_on_its_guest_keeps_what_was_known(s
 
 def test_nothing_said_changes_nothing(store: Store, key: AttemptKey) -> None:
     assert store.record(key, [])
-    assert store.state(key.run).cells[0].attempts[0].seen == later(1)
+    assert store.run(key.run).cells[0].attempts[0].seen == later(1)
 
 
 def test_a_late_event_of_an_ended_attempt_changes_nothing(store: Store, key: AttemptKey) -> None:
@@ -403,8 +403,8 @@ def test_the_state_is_what_deciding_needs(store: Store) -> None:
                 "a",
                 State.RUNNING,
                 (
-                    AttemptState(1, State.FINISHED, later(1), lost, began=later(1)),
-                    AttemptState(2, State.RUNNING, later(3), cancel_asked=True, began=later(3)),
+                    AttemptState(1, State.FINISHED, later(1), lost),
+                    AttemptState(2, State.RUNNING, later(3), cancel_asked=True),
                 ),
             ),
             CellState("b/s390x", State.FINISHED, (), FAILED, may_fail=True),

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from farm.errors import FarmError
+from farm.lifecycle import AttemptState
 from farm.model import (
     AttemptEnded,
     AttemptKey,
@@ -112,14 +113,33 @@ def test_the_runs_of_which_there_is_something_new_are_known(stores: tuple[Store,
     assert store.changed(store.last_event())[1] == frozenset()
 
 
-def test_without_beats_only_what_changes_without_a_line_may_be_old(stores: tuple[Store, Store]) -> None:
+def test_a_heartbeat_changes_nothing_and_an_end_tells_when_the_last_was(stores: tuple[Store, Store]) -> None:
     store = stores[0]
     run, known = store.create_run(submission(*CELLS), now=NOW).id, KnownState()
     key = AttemptKey(run=run, cell="a", number=1)
-    store.start_attempt(key, now=NOW)
+    store.start_attempt(key, now=later(1))
     before = store.state(run, known)
     store.record(key, [Heartbeat(at=later(5))])
-    assert store.state(run, known, beats=False) == before
-    assert store.state(run, known).cells[0].attempts[0].seen == later(5)
+    assert store.state(run, known) == before
+    assert before.cells[0].attempts[0].since == later(1)
     store.finish_attempt(key, FAILED, now=later(6))
-    assert store.state(run, known, beats=False) == store.state(run)
+    assert store.state(run, known).cells[0].attempts[0].since == later(5)
+
+
+def test_what_is_told_by_another_process_without_a_line_is_seen(stores: tuple[Store, Store]) -> None:
+    store, other = stores
+    run, known = store.create_run(submission(*CELLS), now=NOW).id, KnownState()
+    key = AttemptKey(run=run, cell="a", number=1)
+
+    def attempt() -> AttemptState:
+        return store.state(run, known).cells[0].attempts[0]
+
+    store.start_attempt(key, now=NOW)
+    other.record(key, [Held(at=NOW, until=later(9), command="ssh", evidence=Evidence())])
+    assert attempt().held_until == later(9)
+    other.holds.move(key, later(20), now=NOW)
+    assert attempt().held_until == later(20)
+    other.holds.end(key, now=NOW)
+    assert attempt().held_until is None
+    other.cancel_asked(key)
+    assert attempt().cancel_asked
