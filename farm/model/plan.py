@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from functools import lru_cache
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from farm.model.attempt import LONGEST_HOLD_S, Slowness
 from farm.model.axes import NO_LAYER, layer_names
@@ -143,6 +146,12 @@ class Host(Model):
         return self.room.shortage if self.room else ""
 
 
+@lru_cache(maxsize=256)
+def _once(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    """The same object for the same hosts: nearly all cells of a run have them, and there may be a thousand."""
+    return hosts
+
+
 class Placement(Model):
     """A cell with the host and the hypervisor it would get."""
 
@@ -153,7 +162,7 @@ class Placement(Model):
     emulated: bool = False
     builder: Offer | None = None
     """How the guest runs that builds for this one (`build: {on: cross}`); None: it is built in the guest itself."""
-    hosts: tuple[str, ...] = ()
+    hosts: Annotated[tuple[str, ...], AfterValidator(_once)] = ()
     """Where it fits; empty where nothing fits, and `problem` says why."""
     problem: str = ""
     expected_s: float | None = None

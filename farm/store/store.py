@@ -20,9 +20,11 @@ from sqlalchemy import (
     Engine,
     RowMapping,
     Table,
+    Text,
     Update,
     and_,
     bindparam,
+    cast,
     func,
     insert,
     select,
@@ -413,8 +415,9 @@ class Store:
         kept = self._submissions
         submission = kept.get(run_id) or self._alive.get(run_id)
         if submission is None:
-            found = db.scalar(select(t.submissions.c.submission).where(t.submissions.c.run == run_id))
-            self._alive[run_id] = submission = Submission.model_validate(found)
+            query = select(cast(t.submissions.c.submission, Text)).where(t.submissions.c.run == run_id)
+            # By itself, as text: otherwise there would be a string of its own for each host of each cell meanwhile.
+            self._alive[run_id] = submission = Submission.model_validate_json(db.execute(query).scalar_one())
         if run_id not in kept:
             self._submissions = {**dict(list(kept.items())[1 - _KEPT_SUBMISSIONS :]), run_id: submission}
         return submission
