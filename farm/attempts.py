@@ -26,7 +26,6 @@ from farm.errors import (
     HostError,
     UntrustedError,
 )
-from farm.lifecycle import LEASE_S
 from farm.model import (
     AttemptEnded,
     AttemptKey,
@@ -47,10 +46,12 @@ from farm.model import (
 from farm.orders import order_for
 from farm.places import size_of
 from farm.recorder import Recorder
-from farm.schedule import UnderWay
+from farm.schedule import Capacity, UnderWay
 from farm.store import Store
 from farm.verdict import after_hold, cancelled, classify, interrupted, lost_attempt
 
+LEASE_S = 60.0
+"""How long an attempt may be silent before it counts as lost; workers beat far more often."""
 _LOOK_S = 1.0
 _FIRST_EVENT_S = 10.0
 _LONGEST_S = 900.0
@@ -133,6 +134,8 @@ class Attempts:
         self._recorder = Recorder(store, watcher.event)
         self._on_end = ended
         self._live: dict[AttemptKey, _Live] = {}
+        self.capacity = Capacity()
+        """What they leave of the hosts, as far as those are known."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._quiet: tuple[AttemptKey, ...] = ()
@@ -148,7 +151,8 @@ class Attempts:
         # Stored before its task is submitted: what is not in the store does not run.
         self._store.start_attempt(key, now=_now())
         size = size_of(submission.plan.matrix.guest)
-        self._live[key] = _Live(UnderWay(submission.owner, size, beginning.host))
+        live = self._live[key] = _Live(UnderWay(submission.owner, size, beginning.host, key.run))
+        self.capacity.add(live.guest)
         task = self._spawn(self._attempt(submission, placement, beginning))
         task.add_done_callback(lambda _: self._ended(key, task))
 
@@ -210,10 +214,6 @@ class Attempts:
         mine = ((key, self._live.get(key)) for key in self._quiet if key.run == run_id)
         return frozenset(key.cell for key, live in mine if live and live.heard < now - LEASE_S)
 
-    def guests(self) -> tuple[tuple[str, UnderWay], ...]:
-        """What all attempts take, with the runs that they belong to."""
-        return tuple((key.run, live.guest) for key, live in self._live.items())
-
     def ended_on_hosts(self) -> tuple[Ended, ...]:
         """What has ended since this was asked last, as far as it is known where."""
         found, self._ended_there = tuple(self._ended_there), []
@@ -231,7 +231,7 @@ class Attempts:
         return task
 
     def _ended(self, key: AttemptKey, task: asyncio.Task[None]) -> None:
-        del self._live[key]
+        self.capacity.remove(self._live.pop(key).guest)
         self._recorder.forget(key)
         self._on_end(key, None if task.cancelled() else task.exception())
 
@@ -277,13 +277,17 @@ class Attempts:
                     event = _by_our_clock(event)  # noqa: PLW2901 - it is the same event
                     self._live[key].kept = event.evidence
                 elif isinstance(event, Placed):
-                    live = self._live[key]
-                    live.guest, live.placed = live.guest._replace(host=event.host), True
+                    self._is_there(self._live[key], event.host)
                 await self._recorder.take(key, event)
                 if isinstance(event, AttemptEnded):
                     told = classify(event.evidence), event.cpu_s
         await self._recorder.settled(key)
         return told
+
+    def _is_there(self, live: _Live, host: str) -> None:
+        self.capacity.remove(live.guest)
+        live.guest, live.placed = live.guest._replace(host=host), True
+        self.capacity.add(live.guest)
 
     def _note_end(self, key: AttemptKey, outcome: Outcome) -> None:
         live = self._live.get(key)

@@ -264,7 +264,7 @@ class Controller:
 
     def _begun(self, runs: Sequence[_Run], marks: Collection[HostMark]) -> dict[str, list[Beginning]]:
         """What starts now; also where that fails, the next round looks at those runs again."""
-        begun = self._dispatch.begin(runs, {mark.name for mark in marks}, self._attempts.guests())
+        begun = self._dispatch.begin(runs, {mark.name for mark in marks}, self._attempts.capacity)
         for run_id in begun:
             self._idle.pop(run_id, None)
         return begun

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import is_
@@ -12,7 +11,7 @@ from typing import NamedTuple, Protocol
 from farm.lifecycle import CellState, failed_hosts
 from farm.model import AttemptKey, Host, Placement, Submission
 from farm.places import PATIENCE_S, Places, queue_of
-from farm.schedule import Limits, Pick, Queue, UnderWay, Waiting, choose
+from farm.schedule import Capacity, Limits, Pick, Queue, Waiting, choose
 
 
 class Run(Protocol):
@@ -82,7 +81,7 @@ class Dispatch:
         self._limits = limits
         self._waits: dict[str, _Waits] = {}
         self._places = Places(())
-        self._in_vain: tuple[Places, list[Queue], Collection[tuple[str, UnderWay]]] | None = None
+        self._in_vain: tuple[list[Queue], int] | None = None
         """With what nothing could begin the last time: with the same, nothing can."""
         self._made_of: tuple[tuple[Host, ...], frozenset[str]] = ((), frozenset())
 
@@ -97,26 +96,26 @@ class Dispatch:
         """A run has come to its end."""
         self._waits.pop(run_id, None)
 
-    def begin(
-        self, runs: Iterable[Run], shut: Collection[str], under_way: Collection[tuple[str, UnderWay]]
-    ) -> dict[str, list[Beginning]]:
+    def begin(self, runs: Iterable[Run], shut: Collection[str], capacity: Capacity) -> dict[str, list[Beginning]]:
         """What starts now, by run, in the order of its turns.
 
-        `runs` are in the order of their age; `shut` are hosts that take no new work; `under_way` are guests with the
-        runs that they belong to. What starts waits no more: the next look at its run says what still does. Raises
-        HostError.
+        `runs` are in the order of their age; `shut` are hosts that take no new work; `capacity` has the guests that are
+        under way, and is told of the hosts. What starts waits no more: the next look at its run says what still does.
+        Raises HostError.
         """
         waiting = [run for run in runs if run.id in self._waits and self._waits[run.id].left]
         if not waiting:
             return {}
-        places, counts = self._places_now(shut), Counter(run for run, _ in under_way)
-        queues = [queue for run in waiting for queue in self._queued(run, places, counts[run.id])]
-        asked = (places, queues, under_way)
+        places = self._places_now(shut)
+        if capacity.hosts is not places.sizes:
+            capacity.resize(places.sizes)
+        queues = [queue for run in waiting for queue in self._queued(run, places, capacity.of_run[run.id])]
+        asked = (queues, capacity.changes)
         if asked == self._in_vain:
             return {}
         by_id = {run.id: run for run in waiting}
         turns: dict[str, list[Pick]] = {}
-        for pick in self._chosen(queues, places, [guest for _, guest in under_way]):
+        for pick in self._chosen(queues, capacity):
             turns.setdefault(pick.run, []).append(pick)
         begun: dict[str, list[Beginning]] = {}
         self._in_vain = None if turns else asked
@@ -129,22 +128,22 @@ class Dispatch:
                 self._waits[run_id].without({beginning.key.cell for beginning in begun[run_id]})
         return begun
 
-    def _chosen(self, queues: Sequence[Queue], places: Places, guests: Collection[UnderWay]) -> tuple[Pick, ...]:
+    def _chosen(self, queues: Sequence[Queue], capacity: Capacity) -> tuple[Pick, ...]:
         """What starts. Where that cannot be said with some queue, that one's run is broken and the others go on."""
         try:
-            return choose(queues, places.sizes, guests, self._limits)
+            return choose(queues, capacity, self._limits)
         except Exception as error:
             if len(queues) == 1:
                 self._is_broken(queues[0].run, error)
                 return ()
-            sound = [queue for queue in queues if self._can_choose(queue, places, guests)]
+            sound = [queue for queue in queues if self._can_choose(queue, capacity)]
             if len(sound) == len(queues):
                 raise  # no run's: the round fails, and is told
-            return self._chosen(sound, places, guests) if sound else ()
+            return self._chosen(sound, capacity) if sound else ()
 
-    def _can_choose(self, queue: Queue, places: Places, guests: Collection[UnderWay]) -> bool:
+    def _can_choose(self, queue: Queue, capacity: Capacity) -> bool:
         try:
-            choose([queue], places.sizes, guests, self._limits)
+            choose([queue], capacity, self._limits)
         except Exception as error:  # noqa: BLE001 - a defect; it is told where runs are looked after
             self._is_broken(queue.run, error)
             return False
@@ -155,12 +154,11 @@ class Dispatch:
         self._broken(run_id, error)
 
     def _places_now(self, shut: Collection[str]) -> Places:
-        hosts = self._hosts()
-        short = {host.name for host in hosts if host.shortage}
-        before, closed = self._made_of
-        made_of = (hosts, frozenset(shut) | short)
-        if closed != made_of[1] or not (len(before) == len(hosts) and all(map(_same, before, hosts))):
-            self._places = Places(*made_of)
+        made_of = hosts, closed = (self._hosts(), frozenset(shut))
+        before, closed_before = self._made_of
+        same = hosts is before or (len(hosts) == len(before) and all(map(_same, before, hosts)))
+        if not same or closed != closed_before:
+            self._places = Places(hosts, closed)
         self._made_of = made_of
         return self._places
 
@@ -179,8 +177,10 @@ class Dispatch:
                 run.id, run.submission, waits.left, places, placements=run.placements, under_way=under_way
             )
             waits.places = places
-        overdue = time.monotonic() - waits.since_s > PATIENCE_S
-        return replace(waits.queue, under_way=under_way, overdue=overdue)
+        now = (under_way, time.monotonic() - waits.since_s > PATIENCE_S)
+        if (waits.queue.under_way, waits.queue.overdue) != now:
+            waits.queue = replace(waits.queue, under_way=now[0], overdue=now[1])
+        return waits.queue
 
     def _beginning(self, run: Run, pick: Pick, places: Places) -> Beginning:
         cell = self._waits[run.id].cells[pick.place]
@@ -191,8 +191,12 @@ class Dispatch:
 
 
 def _same(before: Host, host: Host) -> bool:
-    """Whether nothing has changed but what the host has left, which it does all the time, and changes nothing here."""
-    return before is host or before.model_copy(update={"room": None}) == host.model_copy(update={"room": None})
+    """Whether nothing has changed but what the host has left, which it does all the time, and is enough as before."""
+    if before is host:
+        return True
+    if bool(before.shortage) != bool(host.shortage):
+        return False
+    return before.model_copy(update={"room": None}) == host.model_copy(update={"room": None})
 
 
 def _after(cells: Sequence[Waiting], begun: Collection[str]) -> Sequence[Waiting]:

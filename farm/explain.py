@@ -23,7 +23,7 @@ from farm.places import size_of
 from farm.planner import misfit
 from farm.report.parts import Line, Name, OutcomePart, Part, Time
 from farm.report.words import duration
-from farm.schedule import Queue, Size, rooms
+from farm.schedule import Queue, Size
 from farm.tried import AttemptLine, attempts_of, rests_on, under_way, verdict_words
 from farm.turns import Situation, before, expected_start, turn
 
@@ -176,7 +176,7 @@ def _room(case: _Case, hosts: Sequence[HostLine]) -> Iterator[str]:
     if not able:
         yield nowhere((line.name, line.why) for line in hosts)
         return
-    left = rooms(case.farm.sizes, case.farm.guests)
+    left = case.farm.capacity().left
     if not any(left[host].holds(size_of(case.submission.plan.matrix.guest)) for host in able):
         yield f"there is no room now on {_named(able)} (capacity)"
 
@@ -206,7 +206,7 @@ def _why_before(other: Queue, run: str, submission: Submission) -> str:
 def _hosts(case: _Case) -> Iterator[HostLine]:
     record, farm = case.record, case.farm
     matrix, failed = case.submission.plan.matrix, failed_hosts(case.cell)
-    marks, left = {mark.name: mark for mark in farm.marks}, rooms(farm.sizes, farm.guests)
+    marks, left = {mark.name: mark for mark in farm.marks}, farm.capacity().left
     fitting = {host.name for host in farm.hosts if host.name in left and not misfit(record.placement, matrix, host)}
     for host in sorted(farm.hosts, key=lambda one: one.name):
         if why := refusal(host, marks.get(host.name), record.placement, matrix, farm.now):

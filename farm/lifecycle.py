@@ -15,8 +15,6 @@ from typing import NamedTuple
 from farm import rules, verdict
 from farm.model import Outcome, State, Verdict
 
-LEASE_S = 60.0
-"""How long an attempt may be silent before it counts as lost; workers beat far more often."""
 FIRST_BACKOFF_S = 2.0
 """How long a cell waits before it is tried again for the first time; it doubles with each try."""
 LONGEST_BACKOFF_S = 300.0

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import chain
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
+
+_K = TypeVar("_K")
 
 
 class Size(NamedTuple):
@@ -24,9 +28,9 @@ class Size(NamedTuple):
         """Whether something of another size has room in it."""
         return self.vcpus >= other.vcpus and self.memory_mib >= other.memory_mib
 
-    def less(self, other: Size) -> Size:
+    def less(self, other: Size, times: int = 1) -> Size:
         """What is left of it; negative where more is taken than there is."""
-        return Size(self.vcpus - other.vcpus, self.memory_mib - other.memory_mib)
+        return Size(self.vcpus - times * other.vcpus, self.memory_mib - times * other.memory_mib)
 
     def over(self, other: Size) -> float:
         """How often another size goes into it, by what is scarcer."""
@@ -77,6 +81,62 @@ class UnderWay(NamedTuple):
     size: Size
     host: str
     """Where it is, or was thought to go; empty: nobody knows."""
+    run: str = ""
+    """Which one it belongs to, where that is asked for."""
+
+
+class Capacity:
+    """The hosts that take work, and what is left of them: counted as guests come and go, not anew for each choice."""
+
+    def __init__(self, hosts: Mapping[str, Size] = MappingProxyType({}), guests: Iterable[UnderWay] = ()) -> None:
+        self.guests: Counter[tuple[str, Size]] = Counter()
+        """How many there are, by owner and size."""
+        self.of_run: Counter[str] = Counter()
+        """How many there are, by run."""
+        self.changes = 0
+        """Goes up with each change."""
+        self._taken: dict[str, Size] = {}
+        """By host, also of those that take no work."""
+        self.resize(hosts)
+        for guest in guests:
+            self.add(guest)
+
+    def resize(self, hosts: Mapping[str, Size]) -> None:
+        """These hosts take work now, with all that they have for guests."""
+        self.changes += 1
+        self.hosts = hosts
+        self.whole = (
+            Size(*(max(1, sum(column)) for column in zip(*hosts.values(), strict=True))) if hosts else Size(1, 1)
+        )
+        self.left = {host: size.less(self._taken.get(host, _NOTHING)) for host, size in hosts.items()}
+        """Of each host; negative where more is taken than there is."""
+        self.open = {host for host, left in self.left.items() if min(left) > 0}
+        """The hosts that have anything left."""
+
+    def add(self, guest: UnderWay) -> None:
+        """One more is under way."""
+        self._count(guest, 1)
+
+    def remove(self, guest: UnderWay) -> None:
+        """One has ended that was added."""
+        self._count(guest, -1)
+
+    def _count(self, guest: UnderWay, more: int) -> None:
+        self.changes += 1
+        _change(self.guests, (guest.owner, guest.size), more)
+        _change(self.of_run, guest.run, more)
+        taken = self._taken.pop(guest.host, _NOTHING).less(guest.size, -more)
+        if taken != _NOTHING:
+            self._taken[guest.host] = taken
+        if guest.host in self.left:
+            left = self.left[guest.host] = self.hosts[guest.host].less(taken)
+            (self.open.add if min(left) > 0 else self.open.discard)(guest.host)
+
+
+def _change(counter: Counter[_K], what: _K, more: int) -> None:
+    counter[what] += more
+    if not counter[what]:
+        del counter[what]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,66 +166,46 @@ class Pick(NamedTuple):
 NO_LIMITS = Limits()
 
 
-def rooms(hosts: Mapping[str, Size], under_way: Iterable[UnderWay]) -> dict[str, Size]:
-    """What the hosts have left."""
-    left = dict(hosts)
-    for guest in under_way:
-        if guest.host in left:
-            left[guest.host] = left[guest.host].less(guest.size)
-    return left
-
-
-def choose(
-    queues: Iterable[Queue],
-    hosts: Mapping[str, Size],
-    under_way: Collection[UnderWay] = (),
-    limits: Limits = NO_LIMITS,
-) -> tuple[Pick, ...]:
-    """All cells that start now, in the order of their turns.
-
-    `queues` are those of all runs that wait, the oldest run first; `hosts` are those that take work, with all that they
-    have for guests.
-    """
+def choose(queues: Iterable[Queue], capacity: Capacity, limits: Limits = NO_LIMITS) -> tuple[Pick, ...]:
+    """All cells that start now, in the order of their turns; `queues` are of all runs that wait, the oldest first."""
     by_priority: dict[int, list[Queue]] = defaultdict(list)
     for queue in queues:
         by_priority[queue.priority].append(queue)
-    farm = _Farm(
-        hosts, under_way, limits, (line for group in by_priority.values() for one in group for line in one.lines)
-    )
+    farm = _Farm(capacity, limits, (line for group in by_priority.values() for one in group for line in one.lines))
     return tuple(pick for priority in sorted(by_priority, reverse=True) for pick in farm.turns(by_priority[priority]))
 
 
 class _Farm:
     """What is left of the hosts and of the users' limits, while cells are chosen."""
 
-    def __init__(
-        self, hosts: Mapping[str, Size], under_way: Iterable[UnderWay], limits: Limits, lines: Iterable[Line]
-    ) -> None:
-        under_way = tuple(under_way)
-        self._left = rooms(hosts, under_way)
+    def __init__(self, capacity: Capacity, limits: Limits, lines: Iterable[Line]) -> None:
+        self._open = capacity.open
+        self._left = dict(capacity.left)
         self._limits = limits
-        self._all = (
-            Size(*(max(1, sum(column)) for column in zip(*hosts.values(), strict=True))) if hosts else Size(1, 1)
-        )
-        self._guests = Counter(guest.owner for guest in under_way)
+        self._all = capacity.whole
+        self._guests: Counter[str] = Counter()
         self._share: dict[str, float] = defaultdict(float)
-        for guest in under_way:
-            self._share[guest.owner] += self._part(guest.size)
+        for (owner, size), count in sorted(capacity.guests.items()):
+            self._guests[owner] += count
+            self._share[owner] += count * self._part(size)
         # Nearly all lines have the very same hosts, and the hash of a thousand names takes its time: once is enough.
         kinds: dict[tuple[str, ...], int] = {}
         self._kinds = {
             which: kinds.setdefault(where, len(kinds))
             for which, where in {id(line.hosts): line.hosts for line in lines}.items()
         }
+        self._able: dict[int, set[str]] = {}
+        """By kind of line of the priority whose turn it is: the hosts that have anything left."""
         self._wanted: Counter[str] = Counter()
-        """By how many kinds of line of the priority whose turn it is."""
-        self._choices: dict[int, list[tuple[int, int, int, str]]] = {}
+        """By how many of those kinds."""
+        self._choices: dict[int, list[tuple[int, int, str]]] = {}
         self._keeping = False
 
     def turns(self, queues: Sequence[Queue]) -> Iterator[Pick]:
         """The cells of runs of one priority that start. Where they go does not hang on what lower ones want."""
         kinds = {self._kinds[id(line.hosts)]: line.hosts for queue in queues for line in queue.lines}
-        self._wanted = Counter(host for where in kinds.values() for host in where)
+        self._able = {kind: self._open.intersection(where) for kind, where in kinds.items()}
+        self._wanted = Counter(chain.from_iterable(self._able.values()))
         self._choices = {}
         of: dict[str, deque[_Lines]] = defaultdict(deque)
         for queue in queues:
@@ -215,14 +255,13 @@ class _Farm:
         """
         kind = self._kinds[id(hosts)]
         if kind not in self._choices:
-            open_ = ((place, host) for place, host in enumerate(hosts) if min(self._left.get(host, _NOTHING)) > 0)
-            self._choices[kind] = [self._rank(place, host) for place, host in open_]
+            self._choices[kind] = [self._rank(host) for host in self._able[kind]]
             heapq.heapify(self._choices[kind])
         heap, passed = self._choices[kind], []
         found = ""
         while heap and not found:
-            *_, place, host = top = heap[0]
-            if top != (now := self._rank(place, host)):
+            *_, host = top = heap[0]
+            if top != (now := self._rank(host)):
                 heapq.heapreplace(heap, now)
             elif self._left[host].holds(size):
                 found = host
@@ -234,8 +273,8 @@ class _Farm:
             heapq.heappush(heap, entry)
         return found
 
-    def _rank(self, place: int, host: str) -> tuple[int, int, int, str]:
-        return self._wanted[host], -self._left[host].vcpus, place, host
+    def _rank(self, host: str) -> tuple[int, int, str]:
+        return self._wanted[host], -self._left[host].vcpus, host
 
     def _keep(self, hosts: tuple[str, ...], size: Size) -> None:
         """Nobody else gets room on the host that will have enough of it first."""

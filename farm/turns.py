@@ -10,7 +10,7 @@ from datetime import datetime
 
 from farm.model import Host, HostMark
 from farm.places import size_of
-from farm.schedule import NO_LIMITS, Limits, Queue, Size, UnderWay, choose
+from farm.schedule import Capacity, Limits, Queue, Size, UnderWay, choose
 
 _MOST_CELLS = 2000
 """Of each run; what is behind them is too far behind to say anything of."""
@@ -55,6 +55,10 @@ class Situation:
         """What is under way."""
         return tuple(one.guest for one in self.running)
 
+    def capacity(self) -> Capacity:
+        """What the hosts have left."""
+        return Capacity(self.sizes, self.guests)
+
 
 def turn(farm: Situation, run: str, cell: str) -> int | None:
     """The place of a cell among all that wait, from 1."""
@@ -74,7 +78,7 @@ def _turns(farm: Situation) -> list[tuple[str, str]]:
     """All that wait in the order of their turns: as they would start on hosts that are never full, without limits."""
     endless = {name: Size(size.vcpus * _HUGE, size.memory_mib * _HUGE) for name, size in farm.sizes.items()}
     queues = [replace(_cut(queue, _MOST_CELLS), limit=None, overdue=False) for queue in farm.queues]
-    return [(pick.run, pick.cell) for pick in choose(queues, endless, farm.guests, NO_LIMITS)]
+    return [(pick.run, pick.cell) for pick in choose(queues, Capacity(endless, farm.guests))]
 
 
 def _cut(queue: Queue, most: int) -> Queue:
@@ -96,20 +100,22 @@ def expected_start(farm: Situation, run: str, cell: str) -> float | None:
         for number, one in enumerate(farm.running)
     ]
     heapq.heapify(ends)
-    clock, counter = 0.0, len(ends)
+    clock, counter, capacity = 0.0, len(ends), farm.capacity()
     for _ in range(_MOST_ENDS):
-        picks = choose(queues.values(), farm.sizes, [end[-1] for end in ends], farm.limits)
+        picks = choose(queues.values(), capacity, farm.limits)
         if any((pick.run, pick.cell) == (run, cell) for pick in picks):
             return clock
         for pick in picks:
             queue, counter = queues[pick.run], counter + 1
             takes_s = farm.expected_s.get((pick.run, pick.cell), usual_s)
             guest = UnderWay(queue.owner, queue.size, pick.host)
+            capacity.add(guest)
             heapq.heappush(ends, (clock + takes_s, counter, pick.run, guest))
             queues[pick.run] = _started(queue, pick.cell)
         if not ends:
             return None
-        clock, _, ended, _ = heapq.heappop(ends)
+        clock, _, ended, gone = heapq.heappop(ends)
+        capacity.remove(gone)
         if ended:
             queues[ended] = replace(queues[ended], under_way=queues[ended].under_way - 1)
     return None

@@ -15,7 +15,7 @@ import pytest
 from farm.controller import Controller
 from farm.dispatch import Beginning, Dispatch
 from farm.errors import HostError
-from farm.model import AttemptKey, Blame, Event, Heartbeat, Host, Order, Phase, PhaseStarted, State, Verdict
+from farm.model import AttemptKey, Blame, Event, Heartbeat, Host, Order, Phase, PhaseStarted, Placed, State, Verdict
 from farm.places import queue_of
 from farm.schedule import Pick, Queue, choose
 from farm.store import Store
@@ -64,6 +64,13 @@ async def until(true: Callable[[], object]) -> None:
     """Return when something has come true."""
     while not true():  # noqa: ASYNC110 - it does so in the database
         await asyncio.sleep(0.01)
+
+
+async def is_elsewhere(order: Order) -> AsyncGenerator[Event, None]:
+    """A guest that comes to be on another host than it was counted on."""
+    yield Placed(at=now(), host="another")
+    async for event in passes(order):
+        yield event
 
 
 def verdicts(store: Store, run: str) -> dict[str, Verdict | None]:
@@ -316,15 +323,18 @@ def test_a_run_that_waits_begins_when_there_is_room(store: Store) -> None:
 def test_nothing_is_remembered_of_runs_that_have_ended(store: Store) -> None:
     async def test() -> None:
         executor = Rehearsal()
-        executor.parts = {"lost": [is_lost], "broken": [is_a_defect], "cancelled": [waits]}
-        runs = [submit(store, cell, name=cell) for cell in ("fine", "lost", "broken", "cancelled")]
+        executor.parts = {"lost": [is_lost], "broken": [is_a_defect], "moved": [is_elsewhere], "cancelled": [waits]}
+        runs = [submit(store, cell, name=cell) for cell in ("fine", "lost", "broken", "moved", "cancelled")]
         async with serving(store, executor) as controller:
-            await finished(store, *runs[:3])
-            store.request_cancel(runs[3], now=now())
+            await finished(store, *runs[:-1])
+            store.request_cancel(runs[-1], now=now())
             controller.wake()
             await finished(store, *runs)
         left = {name: value for name, value in vars(controller).items() if isinstance(value, dict | set) and value}
         assert left == {}
+        capacity = vars(controller)["_attempts"].capacity
+        assert (capacity.guests, capacity.of_run) == ({}, {})
+        assert capacity.left == capacity.hosts != {}
 
     go(test())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -12,7 +12,7 @@ from farm.dispatch import Dispatch
 from farm.lifecycle import CellState
 from farm.model import Host, Placement, Submission
 from farm.places import queue_of
-from farm.schedule import NO_LIMITS, Size, UnderWay
+from farm.schedule import NO_LIMITS, Capacity, Size, UnderWay
 from tests.unit.rehearsal import a_host
 from tests.unit.test_store import submission
 
@@ -41,12 +41,22 @@ class Farm:
     hosts: tuple[Host, ...]
     made: list[int]
     """How many cells each queue was made of."""
+    capacity: Capacity = field(default_factory=Capacity)
+    guests: dict[str, UnderWay] = field(default_factory=dict)
+
+    def under_way(self, *cells: str) -> None:
+        """These are, from now on."""
+        guests = {cell: UnderWay("", Size(*a_size(self.run)), "h", self.run.id) for cell in cells}
+        for cell in self.guests.keys() - guests.keys():
+            self.capacity.remove(self.guests[cell])
+        for cell in guests.keys() - self.guests.keys():
+            self.capacity.add(guests[cell])
+        self.guests = guests
 
     def begin(self, *under_way: str) -> list[str]:
         """The cells that begin while others are under way."""
-        size = Size(*a_size(self.run))
-        guests = tuple((self.run.id, UnderWay("", size, "h")) for _ in under_way)
-        begun = self.dispatch.begin([self.run], (), guests)
+        self.under_way(*under_way)
+        begun = self.dispatch.begin([self.run], (), self.capacity)
         return [beginning.key.cell for beginning in begun.get(self.run.id, [])]
 
 

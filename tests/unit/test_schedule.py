@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farm.schedule import Limits, Line, Pick, Queue, Size, UnderWay, Waiting, choose, rooms
+from farm import schedule
+from farm.schedule import NO_LIMITS, Capacity, Limits, Line, Pick, Queue, Size, UnderWay, Waiting
 
 SMALL = Size(1, 512)
 LARGE = Size(4, 4096)
@@ -20,6 +21,12 @@ def queue(run: str, cells: int, *, owner: str = "ann", hosts: Sequence[str] = ("
     lines = (Line(tuple(Waiting(place, f"{run}{place}") for place in range(cells)), tuple(hosts)),)
     made = Queue(run, owner, priority=50, size=SMALL, lines=lines)
     return replace(made, **more)  # type: ignore[arg-type]
+
+
+def choose(
+    queues: Iterable[Queue], hosts: Mapping[str, Size], guests: Iterable[UnderWay] = (), limits: Limits = NO_LIMITS
+) -> tuple[Pick, ...]:
+    return schedule.choose(queues, Capacity(hosts, guests), limits)
 
 
 def cells(picks: Sequence[Pick]) -> list[str]:
@@ -150,6 +157,33 @@ def queues(draw: st.DrawFn, *, overdue: bool = True) -> list[Queue]:
     return made
 
 
+@given(HOSTS, HOSTS, GUESTS, GUESTS, st.data())
+def test_what_is_counted_as_guests_come_and_go_is_what_there_is(
+    before: dict[str, Size], hosts: dict[str, Size], old: list[UnderWay], new: list[UnderWay], data: st.DataObject
+) -> None:
+    capacity, there = Capacity(before, old), [*old]
+    steps = [*(("ends", one) for one in old), *(("comes", one) for one in new), ("hosts", None)]
+    for step in data.draw(st.permutations(steps)):
+        match step:
+            case ("ends", guest):
+                capacity.remove(guest)
+                there.remove(guest)
+            case ("comes", guest):
+                capacity.add(guest)
+                there.append(guest)
+            case _:
+                capacity.resize(hosts)
+                before = hosts
+        left = dict(before)
+        for guest in there:
+            if guest.host in left:
+                left[guest.host] = left[guest.host].less(guest.size)
+        assert capacity.left == left
+        assert capacity.open == {host for host, size in left.items() if min(size) > 0}
+        assert capacity.guests == Counter((guest.owner, guest.size) for guest in there)
+        assert capacity.of_run == Counter(guest.run for guest in there)
+
+
 @given(queues(), HOSTS, GUESTS, LIMITS)
 def test_no_limit_is_exceeded_and_nothing_starts_where_it_may_not(
     waiting: list[Queue], hosts: dict[str, Size], guests: list[UnderWay], limits: Limits
@@ -157,7 +191,7 @@ def test_no_limit_is_exceeded_and_nothing_starts_where_it_may_not(
     picks = choose(waiting, hosts, guests, limits)
     by_run = {one.run: one for one in waiting}
     assert len({pick.cell for pick in picks}) == len(picks)
-    left, had = rooms(hosts, guests), Counter(guest.owner for guest in guests)
+    left, had = Capacity(hosts, guests).left, Counter(guest.owner for guest in guests)
     for pick in picks:
         one = by_run[pick.run]
         (line,) = [line for line in one.lines if pick.cell in {cell.cell for cell in line.cells}]
@@ -181,7 +215,7 @@ def test_no_room_is_left_that_a_cell_could_have(
     picks = choose(waiting, hosts, guests, limits)
     by_run = {one.run: one for one in waiting}
     there = [*guests, *(UnderWay(by_run[one.run].owner, by_run[one.run].size, one.host) for one in picks)]
-    left, had = rooms(hosts, there), Counter(guest.owner for guest in there)
+    left, had = Capacity(hosts, there).left, Counter(guest.owner for guest in there)
     started, taken = Counter(pick.run for pick in picks), {pick.cell for pick in picks}
     for one in waiting:
         limit = limits.limit(one.owner)
