@@ -27,9 +27,9 @@ class Agenda:
         """Its cells that are not finished."""
         self._places: dict[str, int] = {}
         """Of all its cells, in the order of the plan."""
-        self._waiting: set[str] = set()
-        self._in_order_before: tuple[CellState, ...] = ()
-        """The cells that waited the last time."""
+        self._waiting: dict[str, CellState] = {}
+        self._in_order: tuple[CellState, ...] | None = ()
+        """The same, in the order of the plan; None: they have changed since they were put into it."""
         self._commanded: frozenset[str] = frozenset()
         """Cells about which something was commanded the last time: the state has to show that it was done."""
         self._due: dict[str, datetime] = {}
@@ -47,11 +47,11 @@ class Agenda:
         return self._heap[0][0] if self._heap else NEVER
 
     def step(self, run: RunState, *, now: datetime, silent: Collection[str] = frozenset()) -> Step:
-        """What `reconcile` would give; what waits is the same tuple as before if it is the same cells."""
+        """What `reconcile` would give; what waits is the same tuple as before where that has not changed."""
         before, self._run = self._run, run
         known = _of_one_run(before, run)
         if not known:
-            self._open, self._waiting, self._due, self._heap = {}, set(), {}, []
+            self._open, self._waiting, self._in_order, self._due, self._heap = {}, {}, None, {}, []
             self._places = {cell.id: place for place, cell in enumerate(run.cells)}
         changed = _changed(before, run) if known else run.cells
         self._note(changed)
@@ -63,14 +63,14 @@ class Agenda:
             return self._look_at(run, tuple(self._open.values()), now, silent)
         ids = self._commanded.union(timely, silent, (cell.id for cell in changed)) & self._open.keys()
         cells = tuple(self._open[id_] for id_ in sorted(ids, key=self._places.__getitem__))
-        return self._look_at(replace(run, cells=cells), cells, now, silent) if cells else Step((), self._in_order())
+        return self._look_at(replace(run, cells=cells), cells, now, silent) if cells else Step((), self._waiting_now())
 
     def _note(self, changed: Iterable[CellState]) -> None:
         for cell in changed:
             if cell.state is State.FINISHED:
                 self._open.pop(cell.id, None)
                 self._due.pop(cell.id, None)
-                self._waiting.discard(cell.id)
+                self._put(cell.id, None)
             else:
                 self._open[cell.id] = cell
 
@@ -86,21 +86,31 @@ class Agenda:
         """Decide about some open cells; `run` is as much of it as that takes."""
         step = reconcile(run, now=now, silent=silent)
         self._commanded = frozenset(command.cell for command in step.commands if not isinstance(command, Finish))
-        self._waiting.difference_update(cell.id for cell in cells)
-        self._waiting.update(cell.id for cell in step.waiting)
+        waiting = {cell.id: cell for cell in step.waiting}
         for cell in cells:
+            self._put(cell.id, waiting.get(cell.id))
             self._expect(cell, now)
-        return Step(step.commands, self._in_order())
+        return Step(step.commands, self._waiting_now())
 
-    def _in_order(self) -> tuple[CellState, ...]:
-        found = tuple(cell for cell in self._run.cells if cell.id in self._waiting)
-        if found != self._in_order_before:
-            self._in_order_before = found
-        return self._in_order_before
+    def _put(self, id_: str, waiting: CellState | None) -> None:
+        """A cell waits, or (None) does not."""
+        if self._waiting.get(id_) is not waiting:
+            self._in_order = None
+            if waiting:
+                self._waiting[id_] = waiting
+            else:
+                del self._waiting[id_]
+
+    def _waiting_now(self) -> tuple[CellState, ...]:
+        if self._in_order is None:
+            self._in_order = tuple(cell for cell in self._run.cells if cell.id in self._waiting)
+        return self._in_order
 
     def _expect(self, cell: CellState, now: datetime) -> None:
         due = next_change(cell, self._run, now)
-        if due != self._due.get(cell.id):
+        if due == NEVER:
+            self._due.pop(cell.id, None)
+        elif due != self._due.get(cell.id):
             self._due[cell.id] = due
             heapq.heappush(self._heap, (due, cell.id))
 

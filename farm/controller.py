@@ -173,12 +173,12 @@ class Controller:
         if self._heard is None:
             self._heard = self._store.last_event()
             self._served = self._store.served()
-        heard, changed = self._store.changed(self._heard)
-        for run_id in changed:
+        changes = self._store.changed(self._heard)
+        for run_id in changes.runs:
             self._idle.pop(run_id, None)
-        if changed:  # no run comes or ends without an event
+        if changes.whole:  # no run comes or ends without an event of its own
             self._served = self._store.served()
-        self._heard = heard
+        self._heard = changes.last
         return self._served
 
     @staticmethod

@@ -21,6 +21,9 @@ from farm.store.records import outcome_of, when
 _MOST_CHANGED = 1000
 """Cells that are asked for by their names; where more have changed, all are read."""
 
+DECIDES_NOTHING = ("phase-started", "phase-ended", "guest", "tests", "artifact", "ended")
+"""Kinds of event that change nothing of what deciding needs. They are nearly all that there are."""
+
 _SAME = and_(*(t.holds.c[name] == t.attempts.c[name] for name in ("run", "cell", "number")))
 _KEPT = t.attempts.outerjoin(t.holds, _SAME)
 _UNTIL = case((t.holds.c.ended.is_(None), t.holds.c.until)).label("until")
@@ -35,7 +38,12 @@ _LAST = select(func.max(t.events.c.id)).where(t.events.c.run == bindparam("run_i
 _CHANGED = (
     select(t.events.c.cell)
     .distinct()
-    .where(t.events.c.run == bindparam("run_id"), t.events.c.cell.is_not(None), t.events.c.id > bindparam("last"))
+    .where(
+        t.events.c.run == bindparam("run_id"),
+        t.events.c.id > bindparam("last"),
+        t.events.c.cell.is_not(None),
+        *(t.events.c.kind != kind for kind in DECIDES_NOTHING),  # not_in() is put together anew each time
+    )
     .limit(_MOST_CHANGED + 1)
 )
 
@@ -86,7 +94,9 @@ class KnownState:
                 self._placements = {placement.cell.id: placement for placement in submission.plan.placements}
             changed = self._changed(db, run["id"])
             if changed is None or changed:
-                self._cells.update(_cell_states(db, run["id"], self._placements, changed))
+                found = _cell_states(db, run["id"], self._placements, changed)
+                # What is as it was stays the same object: by that others see that there is nothing to decide anew.
+                self._cells |= {id_: cell for id_, cell in found.items() if cell != self._cells.get(id_)}
             self._last = last
         self._look_at_told(db, run["id"])
         matrix = submission.plan.matrix

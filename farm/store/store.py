@@ -11,7 +11,7 @@ from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from sqlalchemy import (
@@ -68,13 +68,24 @@ from farm.store.records import (
     read_summaries,
     read_test_counts,
 )
-from farm.store.states import KnownState
+from farm.store.states import DECIDES_NOTHING, KnownState
 from farm.store.tally import read_tallies
 from farm.store.vault import Vault
 from farm.verdict import exit_code
 
 _KEPT_SUBMISSIONS = 16
 _NEWEST = RunQuery()
+
+
+class Changes(NamedTuple):
+    """What is new."""
+
+    last: int
+    """The newest of the events that count."""
+    runs: frozenset[str]
+    """To which anything has happened."""
+    whole: bool
+    """Whether anything has happened to a run as a whole: one may have come, or ended."""
 
 
 class Store:
@@ -248,11 +259,15 @@ class Store:
         with reading(self._engine, f"read the run {run_id}") as db:
             return (known or KnownState()).read(db, _row_of(db, run_id), self._submission(db, run_id))
 
-    def changed(self, since: int) -> tuple[int, frozenset[str]]:
-        """The newest event, and the runs that have events after one."""
+    def changed(self, since: int) -> Changes:
+        """What has happened after an event by which something may be due."""
         with reading(self._engine, "read which runs have changed") as db:
-            found = dict(db.execute(_CHANGED, {"since": since}).all())
-        return max(found.values(), default=since), frozenset(found)
+            found = db.execute(_CHANGED, {"since": since}).all()
+        return Changes(
+            last=max((id_ for id_, *_ in found), default=since),
+            runs=frozenset(run for _, run, _ in found),
+            whole=any(cell is None for *_, cell in found),
+        )
 
     def secrets(self, run_id: str) -> dict[str, str]:
         """The secrets of a run that is not finished. Raises ConfigError where they cannot be unsealed."""
@@ -429,8 +444,10 @@ _SERVED = (
     .where(t.runs.c.state.in_((State.QUEUED, State.RUNNING)), t.runs.c.served)  # not "not finished": so the index helps
     .order_by(t.runs.c.priority.desc(), t.runs.c.created, t.runs.c.number)
 )
-_CHANGED = (
-    select(t.events.c.run, func.max(t.events.c.id)).where(t.events.c.id > bindparam("since")).group_by(t.events.c.run)
+# Grouped by run, SQLite would go through all events that there are, by the index that has them by run.
+_CHANGED = select(t.events.c.id, t.events.c.run, t.events.c.cell).where(
+    t.events.c.id > bindparam("since"),
+    *(t.events.c.kind != kind for kind in (*DECIDES_NOTHING, "placed")),  # where an attempt is, makes nothing due
 )
 
 

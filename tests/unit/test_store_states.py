@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from itertools import count
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
+from sqlalchemy import event
 
 from farm.errors import FarmError
 from farm.lifecycle import AttemptState
@@ -51,7 +54,7 @@ STEPS: dict[str, Callable[[Store, AttemptKey, datetime], object]] = {
     "finish the run": lambda store, key, now: store.finish_run(key.run, now=now, cancelled=False),
     "release": lambda store, key, now: store.holds.end(key, now=now),
     "hold longer": lambda store, key, now: store.holds.move(key, now, now=now),
-    **{name: lambda store, key, now, event=event: store.record(key, [event(now)]) for name, event in EVENTS.items()},  # type: ignore[misc]
+    **{name: lambda store, key, now, said=said: store.record(key, [said(now)]) for name, said in EVENTS.items()},  # type: ignore[misc]
 }
 COMMON = ("start", "finish", *EVENTS)
 steps = some.lists(
@@ -105,12 +108,43 @@ def test_the_runs_of_which_there_is_something_new_are_known(stores: tuple[Store,
     store, other = stores
     runs = [store.create_run(submission(*CELLS), now=NOW).id for _ in range(2)]
     newest = store.last_event()
-    assert store.changed(newest) == (newest, frozenset())
+    assert store.changed(newest) == (newest, frozenset(), False)
     other.request_cancel(runs[1], now=NOW)
-    assert store.changed(newest) == (other.last_event(), {runs[1]})
-    other.start_attempt(AttemptKey(run=runs[0], cell="a", number=1), now=NOW)
-    assert store.changed(newest) == (other.last_event(), set(runs))
-    assert store.changed(store.last_event())[1] == frozenset()
+    assert store.changed(newest) == (other.last_event(), {runs[1]}, True)
+    newest, key = store.last_event(), AttemptKey(run=runs[0], cell="a", number=1)
+    other.start_attempt(key, now=NOW)
+    assert store.changed(newest) == (other.last_event(), {runs[0]}, False)
+    newest = store.last_event()
+    other.record(key, [said(NOW) for name, said in EVENTS.items() if name != "is kept"])
+    assert store.last_event() > newest
+    assert store.changed(newest) == (newest, frozenset(), False)
+    other.record(key, [EVENTS["is kept"](NOW)])
+    assert store.changed(newest) == (other.last_event(), {runs[0]}, False)
+
+
+def test_no_look_goes_through_all_that_ever_happened(tmp_path: Path) -> None:
+    """However many runs and events there are: what is looked at in each round is found by an index."""
+    store, said = Store.open(f"sqlite:///{tmp_path / 'farm.db'}", tmp_path), []
+    run, known = store.create_run(submission(*CELLS), now=NOW).id, KnownState()
+    newest = store.last_event()
+    store.state(run, known)
+    store.start_attempt(AttemptKey(run=run, cell="a", number=1), now=NOW)
+
+    @event.listens_for(store.engine, "before_cursor_execute")
+    def listen(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        if statement.startswith("SELECT"):
+            said.append((statement, values))
+
+    assert store.changed(newest).runs == {run}
+    assert store.state(run, known).cells[0].running
+    assert store.served() == ()
+    event.remove(store.engine, "before_cursor_execute", listen)
+    assert len(said) >= 7
+    with store.engine.connect() as db:
+        for statement, values in said:
+            steps = [row[3] for row in db.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+            assert not [step for step in steps if step.startswith("SCAN")], (statement, steps)
+    store.close()
 
 
 def test_a_heartbeat_changes_nothing_and_an_end_tells_when_the_last_was(stores: tuple[Store, Store]) -> None:
