@@ -71,7 +71,7 @@ class RayExecutor:
         self._address = address
         self._host = host
         self._lookout = Lookout(lambda node: in_thread(look or partial(_look_at, node)))
-        self._nodes = Latest(_nodes, "ask Ray for its hosts", silent_s=_SILENT_S)
+        self._nodes = Latest(self._there, "ask Ray for its hosts", silent_s=_SILENT_S)
         self._watch: HeadWatch | None = None
         self._gone = ""
         self._on_gone: Callable[[], None] | None = None
@@ -113,9 +113,7 @@ class RayExecutor:
     def hosts(self) -> tuple[Host, ...]:
         """The hosts of the cluster, as they have joined it and as they say that they are now."""
         self.check()
-        # A local Ray's host is known whole; labels leave out what does not work, and what it can be asked for.
-        nodes = {node["NodeID"]: self._host or host_of(node) for node in self._nodes.get() if node["Alive"]}
-        return self._lookout.hosts({id_: host for id_, host in nodes.items() if host.offers})
+        return self._lookout.hosts(self._nodes.get())
 
     def offer_source(self, digest: str, archive: Path | None) -> None:
         """Put a source where every worker can have it; None: one with nothing in it."""
@@ -173,6 +171,12 @@ class RayExecutor:
             self._watch.stop()
         with contextlib.suppress(RayError, GetTimeoutError):
             ray.shutdown()
+
+    def _there(self) -> dict[str, Host]:
+        """The hosts by their nodes, as they have joined. Waits for as long as Ray's head does not answer."""
+        # A local Ray's host is known whole; labels leave out what does not work, and what it can be asked for.
+        nodes = {node["NodeID"]: self._host or host_of(node) for node in _nodes() if node["Alive"]}
+        return {id_: host for id_, host in nodes.items() if host.offers}
 
     def _is_gone(self, what: str) -> None:
         self._gone = what
