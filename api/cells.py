@@ -66,7 +66,7 @@ def list_cells(
     limit: Limit = 100,
 ) -> CellPage:
     """Those that have all that is asked for; the verdict `none` is that of cells without one yet."""
-    cells = server.overviews.look(run_named(server, run)).overview.cells
+    cells = server.overviews.look(run_named(server, run)).cells
     if after is not None:
         ids = [one.id for one in cells]
         cells = cells[ids.index(after) + 1 :] if after in ids else ()

@@ -24,6 +24,7 @@ _LAST = "run-finished"
 _FRAMES = 64
 _END = b"event: end\ndata: {}\n\n"
 _KEEP_ALIVE = b": still here\n\n"
+_TYPE = "text/event-stream"
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
@@ -84,20 +85,25 @@ async def listen_to_run(
     run: RunId, request: Request, server: TheServer, _identity: Reader, after: From = None, last_event_id: Resume = None
 ) -> StreamingResponse:
     """From its beginning, or from after an event that one knows; after its last one comes the event `end`."""
-    run_id = await asyncio.to_thread(_there, server, run)
+    run_id, state = await asyncio.to_thread(_there, server, run)
     start = last_event_id if last_event_id is not None else after
+    if state is State.FINISHED and await _is_over(server, run_id, start or 0):
+        return StreamingResponse(_nothing_more(), media_type=_TYPE, headers=_HEADERS)
     return _stream(request, server, start or 0, run_id)
 
 
-def _there(server: Server, run: str) -> str:
+def _there(server: Server, run: str) -> tuple[str, State]:
     run_id = run_named(server, run)
-    server.details.run_state(run_id)
-    return run_id
+    return run_id, server.details.run_state(run_id)
+
+
+async def _nothing_more() -> AsyncIterator[bytes]:
+    yield _END
 
 
 def _stream(request: Request, server: Server, last: int, run_id: str | None) -> StreamingResponse:
     told = _counted(server, _told(request, server, last, run_id))
-    return StreamingResponse(told, media_type="text/event-stream", headers=_HEADERS)
+    return StreamingResponse(told, media_type=_TYPE, headers=_HEADERS)
 
 
 async def _counted(server: Server, told: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
@@ -110,9 +116,6 @@ async def _counted(server: Server, told: AsyncGenerator[bytes, None]) -> AsyncIt
 async def _told(request: Request, server: Server, last: int, run_id: str | None) -> AsyncGenerator[bytes, None]:
     """Nothing is kept for who listens: the next events are taken when those before have gone out."""
     yield _KEEP_ALIVE  # so that the headers go out, and a proxy has something to pass on
-    if run_id and await _is_over(server, run_id, last):
-        yield _END
-        return
     checked, frames = time.monotonic(), request.app.state.frames
     async for events in server.feed.batches(last, run_id, idle_s=_IDLE_S):
         if time.monotonic() - checked > CHECK_S:

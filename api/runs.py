@@ -96,7 +96,7 @@ def list_runs(
 def show_run(run: RunId, request: Request, server: TheServer, _identity: Reader) -> Response:
     """The run and its cells at a glance. With `If-None-Match` it is sent only where it has changed."""
     look = server.overviews.look(run_named(server, run))
-    headers = {"ETag": f'"{look.overview.run.id}-{look.event}"', "Cache-Control": "no-cache"}
+    headers = {"ETag": f'"{look.run.id}-{look.event}"', "Cache-Control": "no-cache"}
     if request.headers.get("If-None-Match") == headers["ETag"]:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(look.text, media_type="application/json", headers=headers)

@@ -88,7 +88,8 @@ async def rerun(visit: Submitting, run: str, cells: Annotated[str, Form(max_leng
 
 
 def _values(visit: Visit, run: str, choice: Choice) -> dict[str, Any]:
-    seen, whole, _ = visit.server.overviews.look(run)
+    look = visit.server.overviews.look(run)
+    seen, whole = look.event, look.overview
     submission = visit.server.store.submission(run)
     shown = [cell for cell in whole.cells if _SHOWS.get(choice.show, _SHOWS["all"])(cell)]
     table = heatmap(shown, submission.plan.matrix.axes, choice.columns)

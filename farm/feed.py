@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
-from itertools import takewhile
+from itertools import cycle, takewhile
 
 import structlog
 
@@ -20,7 +20,7 @@ from farm.errors import FarmError
 from farm.model import EventRecord
 from farm.store import Store
 
-_PAGE = 500
+_PAGE = 250
 _LOOK_S = 1.0
 """How often the store is asked although nobody said a word: others may write, too."""
 _GATHER_S = 0.2
@@ -28,6 +28,8 @@ _GATHER_S = 0.2
 _GATHER_FOR_EACH_S = 0.0025
 """The same for each listener, where there are many: to wake one takes some 0.1 ms, and others want answers, too."""
 _GATHER_LONGEST_S = 2.0
+_GROUPS = 16
+"""Listeners are woken a group at a time: whoever else wants something of the event loop comes in between."""
 
 log = structlog.get_logger(__name__)
 
@@ -42,10 +44,11 @@ class Feed:
         self._last = store.last_event()
         self._floor = self._last
         """All events after this one are in memory."""
-        self._cuts: dict[tuple[int, str | None], tuple[EventRecord, ...]] = {}
+        self._cuts: dict[tuple[int, str | None], tuple[tuple[EventRecord, ...], int]] = {}
         """What is new for those who know the same: nearly all of them do."""
-        self._news = asyncio.Event()
-        """Set, and replaced, when there are more."""
+        self._news = [asyncio.Event() for _ in range(_GROUPS)]
+        """Of each group of listeners; set, and replaced, when there are more."""
+        self._groups = cycle(range(_GROUPS))
         self._told = asyncio.Event()
         self._pending = False
         """Somebody has said a word that was not looked at yet: another one says no more."""
@@ -82,7 +85,8 @@ class Feed:
     def close(self) -> None:
         """Let all listeners go; in the feed's own loop."""
         self._closed.set()
-        self._wake()
+        for group in range(_GROUPS):
+            self._wake(group)
 
     async def pause(self, seconds: float) -> None:
         """Wait, but not longer than the feed is open."""
@@ -111,18 +115,19 @@ class Feed:
         self, last: int, run_id: str | None = None, *, idle_s: float = _LOOK_S
     ) -> AsyncIterator[tuple[EventRecord, ...]]:
         """The same, as many at a time as there are; an empty tuple where there were none for `idle_s`."""
-        due = time.monotonic() + idle_s
+        due, group = time.monotonic() + idle_s, next(self._groups)
         while not self.closed:
             events: tuple[EventRecord, ...] = ()
             if last < self._floor:
                 events, last = await self._stored(last, run_id)
             elif last < self._last:
-                events, last = self._newer(last, run_id), self._last
+                events, last = self._newer(last, run_id)
             else:
-                await self._more(due - time.monotonic())
+                await self._more(group, due - time.monotonic())
             if events or time.monotonic() >= due:
                 yield events
                 due = time.monotonic() + idle_s
+                await asyncio.sleep(0)  # who is far behind has much to hear: others come in between
 
     async def _read(self) -> None:
         self._told.clear()
@@ -132,8 +137,9 @@ class Feed:
             while found := await asyncio.to_thread(self._store.events, self._last, limit=_PAGE):
                 self._keep(found)
         finally:  # also where the store failed after a page
-            if self._last > before:
-                self._wake()
+            for group in range(_GROUPS) if self._last > before else ():
+                self._wake(group)
+                await asyncio.sleep(0)
 
     def _keep(self, found: Iterable[EventRecord]) -> None:
         for event in found:
@@ -150,20 +156,24 @@ class Feed:
         reached = page[-1].id if page else last
         return page, reached if len(page) == _PAGE else max(reached, known)
 
-    def _newer(self, last: int, run_id: str | None) -> tuple[EventRecord, ...]:
-        """What is in memory after one; from the end, since that is where nearly all of those who ask are."""
+    def _newer(self, last: int, run_id: str | None) -> tuple[tuple[EventRecord, ...], int]:
+        """A page of what is in memory after an event, and up to where all are known after it.
+
+        It is looked for from the end, since that is where nearly all of those who ask are.
+        """
         if (last, run_id) not in self._cuts:
             newest_first = takewhile(lambda event: event.id > last, reversed(self._recent))
-            mine = tuple(event for event in newest_first if run_id is None or event.run == run_id)
-            self._cuts[last, run_id] = mine[::-1]
+            mine = tuple(event for event in newest_first if run_id is None or event.run == run_id)[::-1]
+            page = mine[:_PAGE]
+            self._cuts[last, run_id] = page, self._last if len(page) == len(mine) else page[-1].id
         return self._cuts[last, run_id]
 
-    async def _more(self, wait_s: float) -> None:
-        news = self._news
+    async def _more(self, group: int, wait_s: float) -> None:
+        news = self._news[group]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):  # makes no task, as `wait_for` does: there are hundreds of listeners
                 await news.wait()
 
-    def _wake(self) -> None:
-        news, self._news = self._news, asyncio.Event()
+    def _wake(self, group: int) -> None:
+        news, self._news[group] = self._news[group], asyncio.Event()
         news.set()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import gc
 
-_YOUNG = 2_000
+_YOUNG = 500
 _MIDDLE = 10
-_OLD = 50
+_OLD = 200
 """A whole search after so many of those among younger objects, of which a million have come by then."""
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
-from farm.model import CellRecord
+from farm.model import CellRecord, RunRecord
 from farm.report.overview import CellBrief, Overview, brief, overview_of
 from farm.store import Store
 from farm.store.records import News
@@ -22,22 +22,41 @@ _NONE = b'"cells":[]'
 """In the JSON of an overview without cells; nothing else in it can look so: the quotes of a text are escaped."""
 
 
-class Look(NamedTuple):
-    """A run as it is."""
-
-    event: int
-    """The newest one of the run: as long as that is the same, nothing has changed."""
-    overview: Overview
-    text: bytes
-    """The overview as JSON."""
-
-
 class _Seen(NamedTuple):
     """A cell as it was read last."""
 
     record: CellRecord
     brief: CellBrief
     text: bytes
+
+
+@dataclass(frozen=True)
+class Look:
+    """A run as it is. What is asked of it is worked out when it is asked for the first time."""
+
+    event: int
+    """The newest one of the run: as long as that is the same, nothing has changed."""
+    run: RunRecord
+    """Without its cells."""
+    seen: tuple[_Seen, ...]
+
+    @cached_property
+    def cells(self) -> tuple[CellBrief, ...]:
+        """In the order of the plan."""
+        return tuple(cell.brief for cell in self.seen)
+
+    @cached_property
+    def overview(self) -> Overview:
+        """All of it."""
+        run = self.run.model_copy(update={"cells": tuple(cell.record for cell in self.seen)})
+        return overview_of(run, self.cells)
+
+    @cached_property
+    def text(self) -> bytes:
+        """The overview as JSON."""
+        # The cells are most of it, and nearly all of them are as they were: they are not written out again.
+        head = self.overview.model_copy(update={"cells": ()}).model_dump_json().encode()
+        return head.replace(_NONE, b'"cells":[%s]' % b",".join(cell.text for cell in self.seen), 1)
 
 
 @dataclass
@@ -70,7 +89,7 @@ class Overviews:
             news = self._store.news(run_id, kept.look.event if kept.look else 0)
             if kept.look is None or news.last != kept.look.event:
                 _take(kept.cells, news)
-                kept.look = _look(news, kept.cells.values())
+                kept.look = Look(news.last, news.run, tuple(kept.cells.values()))
             return kept.look
 
     def _of(self, run_id: str) -> _Kept:
@@ -89,12 +108,3 @@ def _take(cells: dict[str, _Seen], news: News) -> None:
         record = news.cells[id_]
         found = brief(record, news.counts)
         cells[id_] = _Seen(record, found, found.model_dump_json().encode())
-
-
-def _look(news: News, cells: Collection[_Seen]) -> Look:
-    run = news.run.model_copy(update={"cells": tuple(cell.record for cell in cells)})
-    found = overview_of(run, tuple(cell.brief for cell in cells))
-    # The cells are most of it, and nearly all of them are as they were: they are not written out again.
-    head = found.model_copy(update={"cells": ()}).model_dump_json().encode()
-    text = head.replace(_NONE, b'"cells":[%s]' % b",".join(cell.text for cell in cells), 1)
-    return Look(news.last, found, text)

@@ -27,6 +27,8 @@ RATE = 50
 """Requests a second: each is sent when it is due, whether or not those before have been answered."""
 LISTENERS = 200
 _WARM_UP_S = 20.0
+_JOINED_S = 8.0
+"""Until all listeners have come, which they do in the same moment; from then on they come and go one by one."""
 _LASTS_S = 60.0
 _CONNECTIONS = 32
 _AIM_MS = 100.0
@@ -46,6 +48,7 @@ def _under_load(folder: Path) -> Iterator[Figure]:
     with played(folder) as server:
         time.sleep(_WARM_UP_S)
         with _listeners(server) as listening:
+            time.sleep(_JOINED_S)
             answers = asyncio.run(_requests(server))
             told = json.loads(listening.communicate(timeout=300)[0])
     assert told["wrong"] == 0, told
@@ -106,7 +109,7 @@ def played(folder: Path) -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def _listeners(server: dict[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
-    told = [str(server["port"]), server["token"], server["run"], str(_LASTS_S), str(LISTENERS)]
+    told = [str(server["port"]), server["token"], server["run"], str(_JOINED_S + _LASTS_S), str(LISTENERS)]
     command = [sys.executable, "-m", "tests.bench.listeners", *told]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": "."}) as process:
         try:
