@@ -22,6 +22,7 @@ from runners.guest import Work, wait_for
 from runners.hosts import pool as pools
 from runners.hosts.folders import Folders
 from runners.hosts.link import Link, LocalLink
+from runners.hosts.packing import Packed
 from runners.hosts.pool import Pool
 from runners.hosts.ssh import SshLink
 from runners.images import Image
@@ -151,16 +152,34 @@ def without_zstd(run: object) -> object:
     return changed
 
 
-def test_a_transfer_that_is_given_up_leaves_nothing(pool: Pool, large: Image, root: Path) -> None:
+@pytest.fixture
+def going_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Until this is set, nothing of an image is sent after its first MiB: what breaks then breaks in the middle."""
+    goes_on, read = threading.Event(), Packed.read
+
+    def halting(packed: Packed, count: int = -1) -> bytes:
+        if packed.sent >= MIB:
+            goes_on.wait(60)
+        return read(packed, count)
+
+    monkeypatch.setattr(Packed, "read", halting)
+    yield goes_on
+    goes_on.set()
+
+
+def test_a_transfer_that_is_given_up_leaves_nothing(
+    pool: Pool, large: Image, root: Path, going_on: threading.Event
+) -> None:
     with closing(pool.ensure(large, soon())) as work:
         wait_until((root / "pool" / f".{large.digest}.partial").exists, work)
     wait_until(lambda: left(root) == [])
+    going_on.set()
     wait_for(pool.ensure(large, soon()))
 
 
 @pytest.fixture
 def large(tmp_path: Path) -> Image:
-    """48 MiB that do not get smaller: long enough under way to be interrupted."""
+    """48 MiB that do not get smaller: long enough under way for two to meet."""
     return make_image(tmp_path / "large", seed="large", disk=os.urandom(48 * MIB))
 
 
@@ -174,6 +193,7 @@ def wait_until(holds: object, work: Work[object] | None = None) -> None:
             time.sleep(0.02)
 
 
+@pytest.mark.usefixtures("going_on")
 def test_a_connection_that_breaks_leaves_nothing(server: Sshd, large: Image, root: Path) -> None:
     link = SshLink(server.uri())
     work = Pool(link, str(root)).ensure(large, soon())
