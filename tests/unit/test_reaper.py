@@ -199,8 +199,9 @@ def start(runtime: Path) -> Iterator[Callable[[str, Path], subprocess.Popen[byte
     def titled(title: str, opened: Path) -> subprocess.Popen[bytes]:
         opened.parent.mkdir(parents=True, exist_ok=True)
         with opened.open("a+b") as file:
-            started.append(subprocess.Popen([title, "600"], executable=shutil.which("sleep"), stdin=file, cwd="/"))
-        return started[-1]
+            process = subprocess.Popen([title, "600"], executable=shutil.which("sleep"), stdin=file, cwd="/")
+        started.append(process)
+        return _seen(process)
 
     yield titled
     for process in started:
@@ -284,7 +285,13 @@ def _machine(runtime: Path, program: str, argument: Path) -> subprocess.Popen[by
     script = runtime / program
     if not script.exists():
         script.symlink_to(sys.executable)
-    return subprocess.Popen([str(script), "-c", "import time; time.sleep(600)", str(argument)])
+    return _seen(subprocess.Popen([str(script), "-c", "import time; time.sleep(600)", str(argument)]))
+
+
+def _seen(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    """When its arguments can be seen: it counts as started as soon as it has no file of ours, which is before that."""
+    eventually(Path(f"/proc/{process.pid}/cmdline").read_bytes)
+    return process
 
 
 def _reapers(runtime: Path) -> list[str]:
