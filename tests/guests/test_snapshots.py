@@ -28,6 +28,7 @@ from runners.libvirt.pool import pool
 from tests.contract.test_guests import machines_left
 from tests.orders import make_order
 from tests.unit.test_images_process import finish
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.guest
 
@@ -52,7 +53,7 @@ def cache(tmp_path: Path) -> Settings:
 @pytest.fixture
 def backend(cache: Settings) -> Iterator[LibvirtBackend]:
     yield LibvirtBackend(QEMU, cache)
-    assert machines_left() == []
+    eventually(lambda: machines_left() == [], what="what was killed has ended")
 
 
 @contextmanager
