@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import time
@@ -36,6 +37,8 @@ _ASK_S = 2.0
 _CREATED_S = 120.0
 _SSH_PORT = 22
 _LOG_LINES = 10
+_FAILED = re.compile(rb"^\S+ (\d\d:\d\d):\S+: .*: (\w+ failed: .+)$", re.MULTILINE)
+_MINUTE = re.compile(rb"^\S+ (\d\d:\d\d):", re.MULTILINE)
 _CONSOLE_LIMIT_BYTES = 64 * 1024 * 1024
 _STATES = {
     libvirt.VIR_DOMAIN_SHUTOFF: "its machine has ended",
@@ -92,9 +95,10 @@ class SystemGuest:
         xml = system_xml(self._parts.spec)
         try:
             domain = yield from self._created(xml, deadline)
-        except HypervisorError:
+        except HypervisorError as error:
             yield Chunk(Stream.FARM, f"[farm: the hypervisor was asked for this:]\n{xml}\n".encode())
-            yield from self._driver_log(deadline)
+            if cause := cause_in((yield from self._driver_log(deadline))):
+                raise HypervisorError(f"{error.message}: {cause}", hint=error.hint) from error
             raise
         with hypervisor_errors("listen to the guest's console"):
             self._pump.start(domain)
@@ -200,12 +204,14 @@ class SystemGuest:
         with hypervisor_errors(f"start the guest on {self._parts.host.link.place}"):
             return self._creating.result()
 
-    def _driver_log(self, deadline: Deadline) -> Work[None]:
-        """What libvirt's driver says of a failure in a log of its own."""
+    def _driver_log(self, deadline: Deadline) -> Work[bytes]:
+        """What libvirt's driver says of a failure in a log of its own; nothing where it has none."""
         if log := self._parts.spec.hypervisor.log:
             with suppress(HostError):  # it is the failure that counts
                 said = yield from self._parts.host.link.execute(f"tail -n {_LOG_LINES} {log}", deadline=deadline)
                 yield Chunk(Stream.FARM, f"[farm: the end of {log}:]\n".encode() + said)
+                return said
+        return b""
 
     def _await_creation(self) -> None:
         """One that is being made cannot be destroyed yet."""
@@ -249,6 +255,16 @@ class SystemGuest:
         known = ("-o", _known_hosts(uri.known_hosts)) if uri.known_hosts else ()
         through = shlex.join(("ssh", *key, *known, "-p", str(uri.port))).replace("%", "%%")
         return ("-o", f"ProxyCommand={through} -W %h:%p {uri.login}@{uri.host}")
+
+
+def cause_in(log: bytes) -> str:
+    """Why something failed by the end of libxl's log, whose last lines are of it: `… failed: Cannot allocate memory`.
+
+    Empty where that is not said in the last minute of the log: what is older is of something else.
+    """
+    *_, last = (b"", *_MINUTE.findall(log))
+    causes = [cause for minute, cause in _FAILED.findall(log) if minute == last]
+    return causes[-1].decode(errors="replace") if causes else ""
 
 
 def _known_hosts(path: Path) -> str:

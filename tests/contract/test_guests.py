@@ -34,7 +34,7 @@ from runners.logs import HEAD_BYTES, TAIL_BYTES
 from tests.orders import make_order, make_source
 from tests.waiting import eventually
 
-GONE_S = 10.0
+GONE_S = 5.0
 SLOWLY = [pytest.mark.guest, pytest.mark.slow, pytest.mark.timeout(1800)]
 """A guest in Bochs takes a minute or more to boot, and has no snapshot."""
 

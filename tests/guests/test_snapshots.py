@@ -53,7 +53,7 @@ def cache(tmp_path: Path) -> Settings:
 @pytest.fixture
 def backend(cache: Settings) -> Iterator[LibvirtBackend]:
     yield LibvirtBackend(QEMU, cache)
-    eventually(lambda: machines_left() == [], what="what was killed has ended")
+    eventually(lambda: machines_left() == [], within_s=5, what="what was killed has ended")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from runners.hosts.link import LocalLink
 from runners.hosts.uri import HostUri
 from runners.libvirt import system_guest
 from runners.libvirt.hypervisors import KVM
-from runners.libvirt.system_guest import SystemGuest, SystemParts
+from runners.libvirt.system_guest import SystemGuest, SystemParts, cause_in
 from tests.unit.test_domain_xml import behind
 
 FACTS = GuestFacts(
@@ -189,3 +189,17 @@ def test_ssh_itself_understands_both_commands(far: SystemGuest) -> None:
         ).stdout.splitlines()
         assert {"user root", "hostname 10.1.2.3"} <= set(said)
         assert any(line.startswith("proxycommand ssh -i '/etc/the farm/k%%y'") for line in said)
+
+
+LIBXL = b"""\
+2026-11-27 10:34:52.121+0000: xc: panic: xg_dom_boot.c:119: can't allocate low memory: Out of memory
+2026-11-27 10:34:52.131+0000: libxl: libxl_dom.c:581:build_dom: xc_dom_boot_mem_init failed: Cannot allocate memory
+2026-11-27 10:34:52.133+0000: libxl: libxl_create.c:1695:domcreate_rebuild_done: Domain 1:cannot (re-)build domain: -3
+"""
+
+
+def test_the_cause_of_a_refusal_is_found_in_the_log_of_xen_s_driver() -> None:
+    assert cause_in(LIBXL) == "xc_dom_boot_mem_init failed: Cannot allocate memory"
+    later = b"2026-11-27 10:36:00.000+0000: libxl: libxl_create.c:1:x: Domain 2:cannot\n"
+    assert cause_in(LIBXL + later) == "", "that was another domain"
+    assert cause_in(b"") == ""
