@@ -76,6 +76,7 @@ def _serve(settings: Settings, config: ServerConfig, executor: RayExecutor) -> N
         server.start()
         with suppress(KeyboardInterrupt):  # to be told to end is how it ends
             _listen(server)
+        leave_on_termination()
         log.info("ending: the guests are being destroyed; their runs go on when somebody serves again")
     finally:
         server.stop()
@@ -190,6 +191,20 @@ def token_revoke(token: Annotated[str, typer.Argument(metavar="ID", help="Its id
 def _access() -> Access:
     settings = load_settings()
     return Access(Store.open(settings.database, settings.state).engine)
+
+
+def leave_on_termination() -> None:
+    """SIGTERM and Ctrl-C end the program at once; the reaper destroys what it has made.
+
+    Nothing is tidied up: threads that wait for Ray, which has ended meanwhile, would be waited for as well.
+    """
+
+    def leave(number: int, _: object) -> None:
+        os.write(2, b"leaving at once: the reaper destroys the guests\n")  # a logger may be in the middle of a line
+        os._exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
 
 
 def raise_on_termination() -> None:

@@ -74,7 +74,10 @@ def test_told_to_end_it_lets_listeners_go_destroys_guests_and_exits_with_0(
     assert "Traceback" not in server.log.read_text()
 
 
-def test_told_twice_it_leaves_at_once_and_the_reaper_does_the_rest(own_server: Callable[..., Serving]) -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_told_twice_it_leaves_at_once_and_the_reaper_does_the_rest(
+    own_server: Callable[..., Serving], how: signal.Signals
+) -> None:
     server = own_server()
     client = server.client("submit")
     run = server.submit(client, "sleep 300")
@@ -86,8 +89,9 @@ def test_told_twice_it_leaves_at_once_and_the_reaper_does_the_rest(own_server: C
     while "ending: the guests" not in server.log.read_text() and server.process.poll() is None:
         assert time.monotonic() < until
         time.sleep(0.01)
-    server.process.send_signal(signal.SIGTERM)
-    server.process.wait(LONG_S)
+    server.process.send_signal(how)
+    assert server.process.wait(LONG_S) == 128 + how
+    assert "leaving at once: the reaper destroys the guests" in server.log.read_text()
     gone(server)
 
 
