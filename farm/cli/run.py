@@ -27,6 +27,7 @@ from farm.cli.farms import Farm, Server, TokenFile, Wanted, at_a_farm, farm_at
 from farm.cli.here import executor_of, settled
 from farm.cli.options import duration
 from farm.cli.screen import err, out, print_warnings
+from farm.cli.signals import leave_on_termination
 from farm.cli.submit import print_start, wanted_run
 from farm.cli.watch import watch_to_the_end
 from farm.config import load_settings
@@ -110,9 +111,10 @@ def execute(service: Service, executor: RayExecutor, record: RunRecord) -> RunRe
 
 def _cancel_on_interrupt(cancel: Callable[[], None]) -> None:
     def gently() -> None:
-        err.print("cancelling: the guests are being destroyed (again to leave at once)")
         loop.remove_signal_handler(signal.SIGINT)
         loop.remove_signal_handler(signal.SIGTERM)
+        leave_on_termination()
+        err.print("cancelling: the guests are being destroyed (again to leave at once)")
         cancel()
 
     loop = asyncio.get_running_loop()

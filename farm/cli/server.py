@@ -23,6 +23,7 @@ from farm.cli.here import executor_of, settled
 from farm.cli.options import duration
 from farm.cli.screen import err, out
 from farm.cli.shelf import ShelfImages
+from farm.cli.signals import leave_on_termination, raise_on_termination
 from farm.config import Settings, load_settings
 from farm.model import Scope
 from farm.serverconfig import ServerConfig, load_config
@@ -191,26 +192,3 @@ def token_revoke(token: Annotated[str, typer.Argument(metavar="ID", help="Its id
 def _access() -> Access:
     settings = load_settings()
     return Access(Store.open(settings.database, settings.state).engine)
-
-
-def leave_on_termination() -> None:
-    """SIGTERM and Ctrl-C end the program at once; the reaper destroys what it has made.
-
-    Nothing is tidied up: threads that wait for Ray, which has ended meanwhile, would be waited for as well.
-    """
-
-    def leave(number: int, _: object) -> None:
-        os.write(2, b"leaving at once: the reaper destroys the guests\n")  # a logger may be in the middle of a line
-        os._exit(128 + number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, leave)
-
-
-def raise_on_termination() -> None:
-    """SIGTERM ends the program as Ctrl-C does: whoever has something to destroy does it."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)

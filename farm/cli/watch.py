@@ -12,7 +12,7 @@ from farm.cli.arguments import AnyFolder, CancelOnInterrupt, Junit, RunId, Summa
 from farm.cli.deliver import Delivery
 from farm.cli.farms import Farm, at_a_farm
 from farm.cli.screen import err, out, print_warnings
-from farm.cli.server import raise_on_termination
+from farm.cli.signals import raise_on_termination
 from farm.model import State
 from farm.replay import Replay
 from farm.report.overview import Overview

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lab.lab import Lab, lab_host
+from tests.lab.priming import prime
 
 _HERE = Path(__file__).parent
 
@@ -45,3 +46,16 @@ def xen_host() -> Iterator[Lab]:
     """A dom0 of Xen."""
     with lab_host("xen") as lab:
         yield lab
+
+
+@pytest.fixture(scope="session")
+def primed() -> Callable[[Lab], None]:
+    """Puts the image of these tests into a host's pool, once."""
+    done: list[int] = []
+
+    def once(lab: Lab) -> None:
+        if lab.port not in done:
+            prime(lab)
+            done.append(lab.port)
+
+    return once

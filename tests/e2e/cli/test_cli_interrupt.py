@@ -52,6 +52,20 @@ def test_ctrl_c_cancels_cells_that_wait_for_their_turn(farm: Farm) -> None:
 
 
 @pytest.mark.guest
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_told_twice_it_leaves_at_once_and_its_guests_and_its_ray_are_destroyed(farm: Farm, how: signal.Signals) -> None:
+    running = farm.start("run", farm.matrix(axes=real(), guest=GUEST, test=SLEEP))
+    eventually(lambda: farm.logs(b"under way"), within_s=STARTED_S, what="the test is under way")
+    running.send_signal(how)
+    eventually(lambda: "cancelling" in farm.said(running), what="it has heard the first signal")
+    running.send_signal(how)
+    ended = farm.wait(running, timeout_s=CANCELLED_S)
+    assert ended.status == 128 + how
+    assert "leaving at once: the reaper destroys the guests" in ended.err
+    eventually(lambda: not farm.left_behind(), within_s=GONE_S, what="all is gone")
+
+
+@pytest.mark.guest
 def test_when_the_program_is_killed_its_guests_and_its_ray_are_destroyed(farm: Farm) -> None:
     running = farm.start("run", farm.matrix(axes=real(), guest=GUEST, test=SLEEP))
     eventually(lambda: farm.logs(b"under way"), within_s=STARTED_S, what="the test is under way")
