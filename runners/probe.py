@@ -12,7 +12,7 @@ from farm.config import Settings
 from farm.errors import HostError
 from farm.model import Host, Offer
 from runners import capacity, processor
-from runners.calibrate import with_slowness
+from runners.calibration.cache import with_slowness
 from runners.guest import backend_names, load_backend
 from runners.hosts.uri import parse_uri
 from runners.machines import MACHINES

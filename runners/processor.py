@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from farm.model import Processor
@@ -20,12 +21,22 @@ _FLAGS = ("flags", "Features", "features", "isa")
 _WORDS = re.compile(r"[^\s,]+")
 
 _ASK_S = 30.0
+_NAME_S = 20.0
 
 
 def of_host(uri: HostUri) -> Processor:
     """The CPUs of a hypervisor's machine; of Xen, as its dom0 has them. Raises HostError."""
     asked = link_to(uri).run("cat /proc/cpuinfo", deadline=Deadline.after(_ASK_S, f"ask {uri.place} for its CPUs"))
     return parse(asked.decode(errors="replace"))
+
+
+@functools.cache
+def name_of(uri: HostUri) -> str:
+    """What the CPU of a hypervisor's machine calls itself, or else its architecture. Raises HostError."""
+    said = link_to(uri).run("cat /proc/cpuinfo; echo; uname -m", deadline=Deadline.after(_NAME_S, "look at the CPU"))
+    lines = said.decode(errors="replace").strip().splitlines()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "cpu\t", "uarch")))
+    return next(named, lines[-1])
 
 
 def parse(cpuinfo: str) -> Processor:

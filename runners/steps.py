@@ -28,7 +28,7 @@ from farm.model import (
 from farm.results import Results
 from farm.results import read as read_results
 from farm.slowness import timeouts_text
-from runners.calibrate import measured_before, measured_in
+from runners.calibration.guests import measured_before, measured_in
 from runners.collect import WORK_FOLDER, fetch_files, list_files, matching, read_archive, receive
 from runners.counters import traffic
 from runners.deadline import Deadline

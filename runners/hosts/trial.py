@@ -25,7 +25,9 @@ from farm.model import (
     Trial,
     Tried,
 )
-from runners.calibrate import calibrate, measured_in, with_slowness
+from runners.calibration.cache import with_slowness
+from runners.calibration.guests import measured_in
+from runners.calibration.measure import calibrate
 from runners.deadline import Deadline
 from runners.guest import Backend, Work, load_backend, wait_for
 from runners.hosts.node import room_of

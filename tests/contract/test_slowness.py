@@ -24,8 +24,9 @@ from farm.model import (
     Stream,
     Timeouts,
 )
-from runners import calibrate
 from runners.attempt import run_attempt
+from runners.calibration import guests
+from runners.calibration.measure import Calibration
 from runners.deadline import Deadline
 from runners.guest import Guest, Work
 from runners.images import Catalogue
@@ -41,7 +42,7 @@ def kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is measured here, in this module's first attempt; images and snapshots are those that are there."""
     apart = load_settings().model_copy(update={"cache": tmp_path_factory.mktemp("cache")})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibrate, "load_settings", lambda: apart)
+        patch.setattr(guests, "load_settings", lambda: apart)
         yield
 
 
@@ -49,7 +50,7 @@ def kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Not even what other tests have measured; the folder where it will be kept."""
     apart = load_settings().model_copy(update={"cache": tmp_path})
-    monkeypatch.setattr(calibrate, "load_settings", lambda: apart)
+    monkeypatch.setattr(guests, "load_settings", lambda: apart)
     return tmp_path / "hosts"
 
 
@@ -79,7 +80,7 @@ def test_a_guest_is_measured_by_the_first_attempt_and_not_by_the_second(nothing_
     second = attempt("true\n")
     assert slowness(second) == measured
     assert "measuring" not in said(second, Stream.FARM)
-    assert calibrate.Calibration.model_validate_json(kept.read_bytes()).slowness == measured
+    assert Calibration.model_validate_json(kept.read_bytes()).slowness == measured
     assert [event.phase for event in first if isinstance(event, PhaseStarted)] == [
         event.phase for event in second if isinstance(event, PhaseStarted)
     ]

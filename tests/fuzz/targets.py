@@ -19,7 +19,7 @@ from farm.results.base import LONGEST_DETAIL, LONGEST_MESSAGE, LONGEST_NAME, MOS
 from farm.text import clean, clean_line, safe_path, terminal
 from farm.verdict import classify
 from runners import counters
-from runners.calibrate import read_numbers
+from runners.calibration.program import read_numbers
 from runners.collect import matching, read_archive, safe_names
 from runners.console import RULES, find_crash, tail
 from runners.guest import Chunk

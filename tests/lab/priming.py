@@ -15,7 +15,9 @@ from pathlib import Path
 
 from farm.config import load_settings
 from farm.model import ImageSpec, Slowness
-from runners import calibrate
+from runners import processor
+from runners.calibration.cache import Kind
+from runners.calibration.measure import Calibration, Rates
 from runners.deadline import Deadline
 from runners.guest import backend_names, load_backend, wait_for
 from runners.hosts.packing import listing
@@ -53,15 +55,15 @@ def prime(lab: Lab, spec: ImageSpec = IMAGE) -> None:
 def know_slowness(name: str, uri: str, cache: Path) -> None:
     """Let native guests of a host with this name be known in a cache to be as fast as the host."""
     settings = load_settings(dict(os.environ) | {"FARM_HOST_URI": uri})
-    even = calibrate.Rates(1.0, 1.0, 1.0)
-    known = calibrate.Calibration(
+    even = Rates(1.0, 1.0, 1.0)
+    known = Calibration(
         slowness=Slowness(cpu=1.0, fork=1.0, disk=1.0), host=even, guest=even, measured_at=datetime.now(UTC)
     )
-    cpu = calibrate.cpu_of(parse_uri(uri))
+    cpu = processor.name_of(parse_uri(uri))
     (cache / "hosts").mkdir(parents=True, exist_ok=True)
     for offer in (offer for backend in backend_names() for offer in load_backend(backend, settings).look()):
         if not (offer.emulated or offer.scripted):
-            kind = calibrate.Kind(name, cpu, offer.arch, offer.hypervisor, offer.version, offer.cpu)
+            kind = Kind(name, cpu, offer.arch, offer.hypervisor, offer.version, offer.cpu)
             (cache / "hosts" / kind.file).write_text(known.model_dump_json())
 
 

@@ -9,7 +9,7 @@ import pytest
 from farm.config import Settings
 from farm.errors import HypervisorError
 from farm.model import Host, Offer, Room, Slowness
-from runners.calibrate import Calibration, Rates
+from runners.calibration.measure import Calibration, Rates
 from runners.fake import FakeBackend
 from runners.guest import Backend
 from runners.hosts import trial
