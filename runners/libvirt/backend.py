@@ -28,7 +28,8 @@ from runners.libvirt.elements import Disk, Kernel, Limits
 from runners.libvirt.guest import LibvirtGuest, Parts
 from runners.libvirt.hypervisors import HYPERVISORS, KVM, QEMU, Hypervisor
 from runners.libvirt.pool import pool
-from runners.libvirt.snapshots import Found, Snapshot, Snapshots
+from runners.libvirt.snapshot import Snapshot
+from runners.libvirt.snapshots import Found, Snapshots
 from runners.libvirt.system import SystemBackend
 from runners.libvirt.xml import DomainSpec
 from runners.machines import machine_for

@@ -24,7 +24,7 @@ from runners.images.spec import Kind
 from runners.libvirt import monitor
 from runners.libvirt.connection import Embedded, hypervisor_errors
 from runners.libvirt.console import ConsoleReader
-from runners.libvirt.snapshots import Snapshot, restore
+from runners.libvirt.snapshot import Snapshot, restore
 from runners.libvirt.usage import Meter
 from runners.libvirt.xml import DomainSpec, domain_xml
 from runners.machines import Machine

@@ -19,12 +19,13 @@ from farm.config import Settings, load_settings
 from farm.model import GuestSpec, ImageSpec, Order, Start
 from runners.deadline import Deadline
 from runners.guest import Shell, Work, wait_for
-from runners.libvirt import monitor, snapshots
+from runners.libvirt import monitor, template
 from runners.libvirt.backend import LibvirtBackend
 from runners.libvirt.connection import embedded
 from runners.libvirt.guest import LibvirtGuest
 from runners.libvirt.hypervisors import QEMU
 from runners.libvirt.pool import pool
+from runners.libvirt.snapshots import Snapshots
 from tests.contract.test_guests import machines_left
 from tests.orders import make_order
 from tests.unit.test_images_process import finish
@@ -203,7 +204,7 @@ def test_where_one_way_to_save_cannot_be_used_the_other_is(
 
 
 def test_memory_can_also_be_read_from_the_state(backend: LibvirtBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "MODES", ("mapped",))
+    monkeypatch.setattr(template, "MODES", ("mapped",))
     with running(backend) as (guest, shell):
         assert (guest.facts.start, guest.facts.start_note) == (Start.RESTORED, "mapped")
         assert guest._snapshot
@@ -215,7 +216,7 @@ def test_a_snapshot_of_another_qemu_is_another_snapshot(cache: Settings) -> None
     backend = LibvirtBackend(QEMU, cache)
     guest = wait_for(backend.create(ORDER, soon()))
     driver = embedded(cache)
-    shelf = snapshots.Snapshots(cache.cache / "snapshots", driver)
+    shelf = Snapshots(cache.cache / "snapshots", driver)
     spec, image = guest._parts.spec, guest._parts.image
     guest.destroy()
     (name,) = shelf.shelf.names()
@@ -243,11 +244,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("spare_bytes", [snapshots._SPARE_BYTES, -1 << 40], ids=["known before", "while it is used"])
+@pytest.mark.parametrize("spare_bytes", [template._SPARE_BYTES, -1 << 40], ids=["known before", "while it is used"])
 def test_a_full_disk_makes_no_snapshot_and_the_guest_boots(
     backend: LibvirtBackend, small_disk: Path, monkeypatch: pytest.MonkeyPatch, spare_bytes: int
 ) -> None:
-    monkeypatch.setattr(snapshots, "_SPARE_BYTES", spare_bytes)
+    monkeypatch.setattr(template, "_SPARE_BYTES", spare_bytes)
     with running(backend) as (guest, shell):
         assert guest.facts.start is Start.COLD
         assert "cannot" in guest.facts.start_note
