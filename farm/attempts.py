@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import structlog
 
+from farm.capacity import Capacity, UnderWay
 from farm.dispatch import Beginning
 from farm.errors import (
     AttemptCancelledError,
@@ -46,7 +47,6 @@ from farm.model import (
 from farm.orders import order_for
 from farm.places import size_of
 from farm.recorder import Recorder
-from farm.schedule import Capacity, UnderWay
 from farm.store import Store
 from farm.verdict import after_hold, cancelled, classify, interrupted, lost_attempt
 

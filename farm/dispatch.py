@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from operator import is_
 from typing import NamedTuple, Protocol
 
+from farm.capacity import Capacity
 from farm.lifecycle import CellState, failed_hosts
 from farm.model import AttemptKey, Host, Placement, Submission
 from farm.places import PATIENCE_S, Places, queue_of
-from farm.schedule import Capacity, Limits, Pick, Queue, Waiting, choose
+from farm.schedule import Limits, Pick, Queue, Waiting, choose
 
 
 class Run(Protocol):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
+from farm.capacity import Size
 from farm.lifecycle import CellState, RunState, due, failed_hosts
 from farm.model import (
     CellRecord,
@@ -23,7 +24,7 @@ from farm.places import size_of
 from farm.planner import misfit
 from farm.report.parts import Line, Name, OutcomePart, Part, Time
 from farm.report.words import duration
-from farm.schedule import Queue, Size
+from farm.schedule import Queue
 from farm.tried import AttemptLine, attempts_of, rests_on, under_way, verdict_words
 from farm.turns import Situation, before, expected_start, turn
 

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
+from farm.capacity import UnderWay
 from farm.explain import Explanation, excluded, explain
 from farm.intake import Fleet
 from farm.lifecycle import AttemptState, RunState, reconcile
 from farm.model import Submission
 from farm.places import Places, queue_of, size_of
-from farm.schedule import Limits, UnderWay
+from farm.schedule import Limits
 from farm.select import choose
 from farm.store import Store
 from farm.store.records import OUTLINE

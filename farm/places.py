@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from farm.capacity import Size
 from farm.lifecycle import CellState, failed_hosts
 from farm.model import GuestSpec, Host, Matrix, Placement, Submission
 from farm.planner import misfit
-from farm.schedule import Line, Queue, Size, Waiting
+from farm.schedule import Line, Queue, Waiting
 
 PATIENCE_S = 600.0
 """A run that could not start anything for so long is overdue: a host is kept free for it, if need be."""

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from farm.capacity import Capacity, Size, UnderWay
 from farm.model import Host, HostMark
 from farm.places import size_of
-from farm.schedule import Capacity, Limits, Queue, Size, UnderWay, choose
+from farm.schedule import Limits, Queue, choose
 
 _MOST_CELLS = 2000
 """Of each run; what is behind them is too far behind to say anything of."""

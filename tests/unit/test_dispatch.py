@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from farm import dispatch
+from farm.capacity import Capacity, Size, UnderWay
 from farm.dispatch import Dispatch
 from farm.lifecycle import CellState
 from farm.model import Host, Placement, Submission
 from farm.places import queue_of
-from farm.schedule import NO_LIMITS, Capacity, Size, UnderWay
+from farm.schedule import NO_LIMITS
 from tests.unit.rehearsal import a_host
 from tests.unit.test_store import submission
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from farm import verdict
+from farm.capacity import Size, UnderWay
 from farm.explain import Explanation, excluded, explain
 from farm.lifecycle import AttemptState, CellState, RunState
 from farm.model import (
@@ -26,7 +27,7 @@ from farm.model import (
     Submission,
 )
 from farm.places import Places, queue_of
-from farm.schedule import Limits, Queue, Size, UnderWay
+from farm.schedule import Limits, Queue
 from farm.turns import Running, Situation
 from farm.verdict import classify
 from tests.unit.records import FAILED, PASSED

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farm import schedule
-from farm.schedule import NO_LIMITS, Capacity, Limits, Line, Pick, Queue, Size, UnderWay, Waiting
+from farm.capacity import Capacity, Size, UnderWay
+from farm.schedule import NO_LIMITS, Limits, Line, Pick, Queue, Waiting
+from tests.unit.test_capacity import GUESTS, HOSTS, LARGE, OWNERS, SIZES, SMALL
 
-SMALL = Size(1, 512)
-LARGE = Size(4, 4096)
 HOST = {"a": Size(4, 4096)}
 
 
@@ -123,13 +123,9 @@ def test_room_is_kept_on_one_host_only_the_one_that_has_it_first() -> None:
 
 # --- what always holds ------------------------------------------------------------------------------
 
-SIZES = st.sampled_from([SMALL, Size(2, 1024), Size(1, 3000), LARGE])
-HOSTS = st.dictionaries(st.sampled_from("abc"), st.builds(Size, st.integers(1, 8), st.integers(512, 8192)), max_size=3)
-OWNERS = st.sampled_from(["", "ann", "bob", "cid"])
 LIMITS = st.builds(
     Limits, st.none() | st.integers(0, 4), st.dictionaries(st.sampled_from(["ann", "bob"]), st.integers(0, 4))
 )
-GUESTS = st.lists(st.builds(UnderWay, OWNERS, SIZES, st.sampled_from(["a", "b", "c", ""])), max_size=6)
 
 
 @st.composite
@@ -155,33 +151,6 @@ def queues(draw: st.DrawFn, *, overdue: bool = True) -> list[Queue]:
             )
         )
     return made
-
-
-@given(HOSTS, HOSTS, GUESTS, GUESTS, st.data())
-def test_what_is_counted_as_guests_come_and_go_is_what_there_is(
-    before: dict[str, Size], hosts: dict[str, Size], old: list[UnderWay], new: list[UnderWay], data: st.DataObject
-) -> None:
-    capacity, there = Capacity(before, old), [*old]
-    steps = [*(("ends", one) for one in old), *(("comes", one) for one in new), ("hosts", None)]
-    for step in data.draw(st.permutations(steps)):
-        match step:
-            case ("ends", guest):
-                capacity.remove(guest)
-                there.remove(guest)
-            case ("comes", guest):
-                capacity.add(guest)
-                there.append(guest)
-            case _:
-                capacity.resize(hosts)
-                before = hosts
-        left = dict(before)
-        for guest in there:
-            if guest.host in left:
-                left[guest.host] = left[guest.host].less(guest.size)
-        assert capacity.left == left
-        assert capacity.open == {host for host, size in left.items() if min(size) > 0}
-        assert capacity.guests == Counter((guest.owner, guest.size) for guest in there)
-        assert capacity.of_run == Counter(guest.run for guest in there)
 
 
 @given(queues(), HOSTS, GUESTS, LIMITS)
