@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import io
 import time
-import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-from farm.errors import DeadlineError, FarmError, GuestError, HostError, LostError, UntrustedError
+from farm.errors import FarmError, HostError, LostError
 from farm.mask import needles_of, without_secrets
 from farm.model import (
     SCRIPTS,
@@ -37,7 +36,8 @@ from farm.model import (
 )
 from farm.slowness import allowed, factor
 from farm.verdict import classify
-from runners.console import HUNG, find_crash, tail
+from runners import failures
+from runners.console import HUNG
 from runners.deadline import Deadline
 from runners.guest import TICK, Backend, Chunk, Guest, Shell, Work, load_backend
 from runners.hold import HEARTBEAT_S, hold
@@ -123,7 +123,7 @@ class Attempt:
             raise
         self.failure = self.failure or failure
         ending = failure.ending if failure else Ending.OK
-        yield self._ended(ending, started, status=status, detail=_detail(failure))
+        yield self._ended(ending, started, status=status, detail=failures.detail(failure))
 
     def deadline(self, phase: Phase) -> Deadline:
         """By when a phase of the guest at hand has to be over, if it begins now."""
@@ -200,9 +200,16 @@ class Attempt:
         try:
             status = yield from self._logged(step(self, deadline))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is evidence, and `verdict` decides
-            failure = self._failure(error)
+            failure = without_secrets(self.needles, failures.of_error(error, self.guest, self._where))
             return None, (yield from self._stuck(failure)) if failure.ending is Ending.TIMEOUT else failure
-        return status, self._script_failed(status) if status else None
+        if not status:
+            return status, None
+        failure = failures.of_script(status, self._said, self.guest, self._where)
+        return status, without_secrets(self.needles, failure)
+
+    @property
+    def _where(self) -> failures.Where:
+        return failures.Where(self.step, self.is_building_for_another)
 
     def _stuck(self, failure: Failure) -> Generator[Event, None, Failure]:
         """Log what the guest still has to say where a phase was not done in time; the failure, with what that tells."""
@@ -217,19 +224,6 @@ class Attempt:
         if answers == 1 and not failure.crash:
             return failure.model_copy(update={"crash": HUNG, "lines": (*failure.lines, NO_ANSWER)})
         return failure
-
-    def _script_failed(self, status: int) -> Failure:
-        """The last lines of a script's output, and what the console shows, should it have to do with it."""
-        sign = find_crash(self.guest.console()) if self.guest else None
-        failure = Failure(
-            phase=self.step,
-            builder=self.is_building_for_another,
-            ending=Ending.FAILED,
-            exit_status=status,
-            crash=sign.rule if sign else "",
-            lines=(*tail(self._said), *(sign.lines[:1] if sign else ())),
-        )
-        return without_secrets(self.needles, failure)
 
     def _logged(self, work: Work[int | None]) -> Generator[Event, None, int | None]:
         """The events of a step: its log in batches, a heartbeat where it is silent."""
@@ -296,50 +290,6 @@ class Attempt:
             exit_status=status,
             detail=detail,
         )
-
-    def _failure(self, error: Exception) -> Failure:
-        """An exception as evidence; where the guest was lost, what its console says."""
-        if not isinstance(error, FarmError):
-            lines = tuple("".join(traceback.format_exception(error)).splitlines()[-12:])
-            return self._made_failure(error, Ending.FAILED, lines=lines)
-        if not isinstance(error, GuestError) or self.guest is None:
-            return self._made_failure(error, Ending.FAILED)
-        try:
-            self.guest.trouble()
-        except FarmError as host_error:  # the guest suffers from its host
-            return self._made_failure(host_error, Ending.LOST)
-        console = self.guest.console()
-        crash = find_crash(console) if not isinstance(error, UntrustedError) else None
-        return self._made_failure(
-            error,
-            Ending.TIMEOUT if isinstance(error, DeadlineError) else Ending.LOST,
-            crash=crash.rule if crash else "",
-            lines=crash.lines if crash else tail(console),
-        )
-
-    def _made_failure(
-        self, error: Exception, ending: Ending, *, crash: str = "", lines: tuple[str, ...] = ()
-    ) -> Failure:
-        message = str(error) or type(error).__name__
-        if isinstance(error, FarmError) and error.hint:
-            message += f" ({error.hint})"
-        failure = Failure(
-            phase=self.step,
-            builder=self.is_building_for_another,
-            ending=ending,
-            error=type(error).__name__,
-            message=message,
-            crash=crash,
-            lines=lines,
-        )
-        return without_secrets(self.needles, failure)
-
-
-def _detail(failure: Failure | None) -> str:
-    """Why a phase did not end well; where that was in a phase of the builder, it says so."""
-    if failure is None or not failure.message:
-        return ""
-    return failure.message if failure.place == failure.phase else f"{failure.place}: {failure.message}"
 
 
 def _now() -> datetime:
