@@ -43,6 +43,9 @@ _CONTROLLERS = {False: (), True: ("cpu", "cpuacct")}
 """Those that libvirt may use, without and with `Settings.cgroups`. It reads CPU time from the second where it has the
 first, and fails without."""
 
+_FULL = ("No space left on device", "Cannot allocate memory")
+"""What a hypervisor says whose host has no disk or no memory left, see strerror(3)."""
+
 _NOTICED_S = 3.0
 _VERSION_S = 10.0
 _VERSION = re.compile(r"^QEMU emulator version (\d+(?:\.\d+)*)", re.MULTILINE)
@@ -126,7 +129,7 @@ def hypervisor_errors(what: str) -> Iterator[None]:
         yield
     except libvirt.libvirtError as error:
         cause = str(error).removeprefix("internal error: ")
-        kind = FullError if "No space left on device" in cause else HypervisorError
+        kind = FullError if any(words in cause for words in _FULL) else HypervisorError
         raise kind(f"cannot {what}: {cause}", hint="run `farm doctor` to see what the hypervisor can do") from error
 
 

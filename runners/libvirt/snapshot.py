@@ -67,14 +67,18 @@ class Snapshot:
         """What a clone's memory is backed by."""
         return cloned_memory(self.folder, self.manifest.mode)
 
-    @property
-    def damaged(self) -> str:
-        """The name of a file that is not as long as it was; empty where all are."""
-        for name, size in self.manifest.sizes.items():
-            path = self.folder / name
-            if not path.exists() or path.stat().st_size != size:
-                return name
-        return ""
+
+def damaged_file(folder: Path) -> str:
+    """The name of a file of a snapshot that cannot be read, or is not as long as it was; empty where all is well."""
+    try:
+        sizes = load(folder).manifest.sizes
+    except ImageError:
+        return MANIFEST
+    for name, size in sizes.items():
+        path = folder / name
+        if not path.exists() or path.stat().st_size != size:
+            return name
+    return ""
 
 
 def load(folder: Path) -> Snapshot:

@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from farm.errors import FarmError, FullError, GuestError, HostError
+from farm.errors import GuestError, HostError
 from farm.model import Stream
 from runners.deadline import Deadline
 from runners.guest import Chunk, Work
 from runners.images import Image
 from runners.images.shelf import Shelf
 from runners.libvirt.connection import Embedded
-from runners.libvirt.snapshot import Snapshot, load
-from runners.libvirt.template import VERSION, Template
+from runners.libvirt.snapshot import Snapshot, damaged_file, load
+from runners.libvirt.template import VERSION, Template, UselessError
 from runners.libvirt.xml import DomainSpec, domain_xml
 
 _UNKEPT = {"cloud": "cloud-init reads its seed once, while it boots"}
@@ -54,25 +54,21 @@ class Snapshots:
             yield from Template(self._driver, spec, image, disk_mib, folder).make(deadline)
 
         try:
-            snapshot = load((yield from self.shelf.ensure(name, make, deadline=deadline)))
-            if damaged := snapshot.damaged:
+            folder = yield from self.shelf.ensure(name, make, deadline=deadline)
+            if damaged := damaged_file(folder):
                 yield Chunk(Stream.FARM, f"[farm: the snapshot's {damaged} is damaged; it is made anew]\n".encode())
                 self.shelf.discard(name)
-                snapshot = load((yield from self.shelf.ensure(name, make, deadline=deadline)))
-        except (GuestError, FullError) as error:  # may be otherwise the next time
-            return Found(None, error.message)
-        except (HostError, OSError) as error:
+                folder = yield from self.shelf.ensure(name, make, deadline=deadline)
+            snapshot = load(folder)
+        except UselessError as error:
             yield Chunk(Stream.FARM, f"{error}\n".encode())
-            return Found(None, self.refuse(name, error))
+            self._refuse(name, error.message)
+            return Found(None, error.message)
+        except (GuestError, HostError) as error:  # may be otherwise the next time
+            return Found(None, error.message)
+        except OSError as error:
+            return Found(None, f"cannot keep a snapshot: {error.strerror}")
         return Found(snapshot, snapshot.manifest.mode)
-
-    def refuse(self, name: str, error: FarmError | OSError) -> str:
-        """Remove a snapshot that is of no use, and remember for a day why; gives that."""
-        why = error.message if isinstance(error, FarmError) else str(error)
-        self.shelf.discard(name)
-        path = self.shelf.folder / f".{name}{_REFUSED}"
-        path.write_text(why)
-        return why
 
     def name(self, spec: DomainSpec, image: Image, disk_mib: int) -> str:
         """What the snapshot is called on the shelf: the image, and a key of all that matters."""
@@ -85,6 +81,11 @@ class Snapshots:
         parts += [str(emulator.st_size), str(emulator.st_mtime_ns), "" if spec.hypervisor.emulated else _host_cpu()]
         key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:_KEY_LENGTH]
         return f"{image.manifest.name}-{image.manifest.arch}-{key}"
+
+    def _refuse(self, name: str, why: str) -> None:
+        """Remember for a day that there can be no such snapshot; where there is no room for that, it is tried again."""
+        with contextlib.suppress(OSError):
+            (self.shelf.folder / f".{name}{_REFUSED}").write_text(why)
 
     def _refusal(self, name: str) -> str:
         path = self.shelf.folder / f".{name}{_REFUSED}"

@@ -44,6 +44,10 @@ _FULL_BYTES = 1024 * 1024
 _MIB = 1024 * 1024
 
 
+class UselessError(HypervisorError):
+    """A guest has booted, but in no mode can it be saved so that a clone of it runs."""
+
+
 class Template:
     """A guest that becomes a snapshot, in the folder of that."""
 
@@ -56,7 +60,10 @@ class Template:
         self.spec = self._renamed(spec, Memory(folder / "memory", shared=True), folder / "disk.qcow2")
 
     def make(self, deadline: Deadline) -> Work[None]:
-        """Boot, save, see whether it can be restored, and write the manifest."""
+        """Boot, save, see whether it can be restored, and write the manifest.
+
+        Raises UselessError where it cannot be restored; GuestError, HostError and OSError where the next try may do.
+        """
         _room(self._folder, self.spec.memory_mib * _MIB)
         self._work.mkdir(parents=True, mode=0o700)
         try:
@@ -100,7 +107,7 @@ class Template:
                 trouble = error
             else:
                 return mode
-        raise trouble or HypervisorError("cannot save the guest: there is no way left")
+        raise UselessError(trouble.message if trouble else "cannot save the guest: there is no way left")
 
     def _try(self, mode: Mode, boot_s: float, deadline: Deadline) -> Work[None]:
         """Bring up a clone, and throw it away: a machine may load, and then not run."""

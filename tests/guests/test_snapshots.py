@@ -163,7 +163,7 @@ def ended(work: Work[LibvirtGuest]) -> tuple[LibvirtGuest, bytes]:
     return guest, heard
 
 
-@pytest.mark.parametrize("file", ["memory", "state", "disk.qcow2"])
+@pytest.mark.parametrize("file", ["memory", "state", "disk.qcow2", "manifest.json"])
 def test_a_truncated_snapshot_is_not_used_but_made_anew(backend: LibvirtBackend, file: str) -> None:
     with running(backend) as (guest, _):
         folder = guest._snapshot.folder if guest._snapshot else Path()
