@@ -258,7 +258,7 @@ def _keep(
 
 def _linked(base: Image, folder: Path) -> Iterator[Path]:
     if base.kernel:
-        for path in filter(None, (base.initrd, base.kernel, base.firmware)):
+        for path in filter(None, (base.initrd, base.kernel, base.packed_kernel, base.firmware)):
             os.link(path, folder / path.name)
             yield folder / path.name
 

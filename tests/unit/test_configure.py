@@ -53,16 +53,17 @@ def test_a_disk_that_was_not_left_at_rest_is_not(disk: Path, tmp_path: Path, off
 
 def test_what_is_kept_has_nothing_under_it_and_boots_as_its_base(disk: Path, tmp_path: Path) -> None:
     write(disk, 1024 * 1024, 7)
-    base = make_image(tmp_path / "under")
-    for name in ("kernel", "initrd"):
+    boots_with = ("firmware", "initrd", "kernel", "packed-kernel")
+    base = make_image(tmp_path / "under", files=dict.fromkeys(boots_with, "0" * 64))
+    for name in boots_with:
         (base.folder / name).write_text(name)
     folder = tmp_path / "image"
     folder.mkdir()
     _, files = finish(configure._keep(disk, base, folder, deadline=soon(), keep_fds=()))
-    assert [path.name for path in files] == ["disk", "initrd", "kernel"]
-    for path in (disk, tmp_path / "base", base.folder / "kernel", base.folder / "initrd"):
+    assert [path.name for path in files] == ["disk", "initrd", "kernel", "packed-kernel", "firmware"]
+    for path in (disk, tmp_path / "base", *(base.folder / name for name in boots_with)):
         path.unlink()
-    assert (folder / "kernel").read_text() == "kernel"
+    assert all((folder / name).read_text() == name for name in boots_with)
     read = subprocess.run(
         ["qemu-io", "-f", "qcow2", "-r", "-c", f"read -P 7 {1024 * 1024} 1", str(folder / "disk")],
         capture_output=True, text=True, check=True,
