@@ -6,7 +6,6 @@ image's other users (subuid(5)); and for a foreign architecture qemu-user, regis
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from runners.images.disk import make_disk
 from runners.images.kernel import command_line
 from runners.images.made import Made, boot_files, released_s, say, versions
 from runners.images.mirror import machine_mirror
+from runners.images.owner import as_owner, remove_tree
 from runners.images.rootfs import SHELL, write_file, write_files, write_programs
 from runners.images.spec import all_files, boot_packages, guest_file
 from runners.images.unpacked import architectures
@@ -143,16 +143,6 @@ def mmdebstrap(spec: ImageSpec, tree: Path, mirror: str, suite: str) -> tuple[st
     )
 
 
-def as_owner(argv: Sequence[str]) -> tuple[str, ...]:
-    """A command line that may give files to every user of an image: as root, or in a user namespace.
-
-    What it mounts is seen by it alone, and gone with it: nobody who removes a tree may find the host's /dev in it.
-    """
-    if os.geteuid() == 0:
-        return ("unshare", "--mount", *argv)
-    return ("unshare", "--map-root-user", "--map-auto", "--mount", *argv)
-
-
 def check_rights() -> None:
     """Raise ImageError where this user cannot install packages."""
     try:
@@ -163,15 +153,6 @@ def check_rights() -> None:
             f"cannot install packages: it takes root, or a user namespace with sub-ids: {said.strip()}",
             hint="install uidmap and give this user a range in /etc/subuid and /etc/subgid, or take an unpacked image",
         ) from error
-
-
-def remove_tree(tree: Path) -> None:
-    """Remove a tree, whoever its files belong to. Raises ImageError."""
-    if not tree.exists():
-        return
-    ended = subprocess.run(as_owner(["rm", "-rf", str(tree)]), capture_output=True, text=True, check=False, timeout=300)
-    if ended.returncode:
-        raise ImageError(f"cannot remove {tree}: {ended.stderr.strip()}")
 
 
 def finish(tree: Path) -> dict[str, str]:

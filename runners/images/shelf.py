@@ -21,6 +21,7 @@ from farm.errors import ImageError, NotFoundError
 from farm.model import Stream
 from runners.deadline import Deadline
 from runners.guest import TICK, Chunk, Work
+from runners.images.owner import remove_tree
 
 MANIFEST = "manifest.json"
 _PARTIAL = ".partial"
@@ -180,6 +181,8 @@ def _clear(place: Path) -> bool:
     """
     if not _mounts(place):
         shutil.rmtree(place, ignore_errors=True)
+        with contextlib.suppress(ImageError):  # the tree of an installed image has many owners
+            remove_tree(place)
     return not place.exists()
 
 

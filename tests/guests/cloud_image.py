@@ -16,8 +16,9 @@ from farm.config import load_settings
 from farm.errors import ImageError
 from runners.deadline import Deadline
 from runners.guest import Work, wait_for
-from runners.images.installed import as_owner, check_rights, remove_tree
+from runners.images.installed import check_rights
 from runners.images.mirror import machine_mirror
+from runners.images.owner import as_owner, remove_tree
 from runners.images.process import run
 from runners.images.shelf import MANIFEST, Shelf
 

@@ -13,7 +13,8 @@ from farm.errors import ImageError
 from farm.model import ImageSpec
 from runners.images import installed
 from runners.images.bootstrap import bootstrap_error
-from runners.images.installed import finish, installed_packages, mmdebstrap, remove_tree
+from runners.images.installed import finish, installed_packages, mmdebstrap
+from runners.images.owner import remove_tree
 from runners.images.spec import GUEST_FILES, guest_file
 
 SPEC = ImageSpec(name="debian-13-installed", arch="riscv64", packages=("make", "gcc"))

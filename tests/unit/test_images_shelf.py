@@ -1,5 +1,8 @@
 import os
+import shutil
 import subprocess
+import sys
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from runners.images.shelf import Shelf, doomed
 from tests.unit.test_images_process import finish
 
 NOTHING = float("inf")
+NOBODY = 65534
 
 
 def make(shelf: Shelf, name: str, size: int = 4096) -> Path:
@@ -142,6 +146,45 @@ def test_what_is_mounted_in_a_leftover_is_not_gone_into(shelf: Shelf, mounted: P
     assert (mounted / "precious").exists()
     subprocess.run(["umount", str(mounted)], check=True)
     assert ensure(shelf, "thing").name == "thing"
+
+
+SUB_ID_TREE = """
+import os, subprocess, sys
+from runners.images.owner import as_owner
+from runners.images.shelf import Shelf
+from tests.unit.test_images_shelf import NOBODY, Path, ensure
+
+folder, sub_ids = map(Path, sys.argv[1:])
+for file in ("/etc/subuid", "/etc/subgid"):
+    subprocess.run(["mount", "--bind", sub_ids, file], check=True)
+ensure(Shelf(folder), "another")  # loads what root only may be able to read
+os.setgroups([])
+os.setresgid(NOBODY, NOBODY, NOBODY)
+os.setresuid(NOBODY, NOBODY, NOBODY)
+leftover = folder / ".thing.partial/tree"
+closed = as_owner(["sh", "-c", 'mkdir -p "$0/in" && chown -R 5:5 "$0" && chmod 700 "$0"', str(leftover)])
+subprocess.run(closed, check=True)
+assert leftover.stat().st_uid == 200004
+assert ensure(Shelf(folder), "thing").name == "thing"
+subprocess.run(closed, check=True)
+assert list(Shelf(folder).sweep()) == [".thing.partial"]
+assert not leftover.exists()
+"""
+"""For a process of root's with mounts of its own: becomes nobody, with sub-ids, and clears away what that has made."""
+
+
+def test_what_a_killed_build_gave_to_sub_ids_is_not_in_the_way() -> None:
+    if os.geteuid() or not (shutil.which("newuidmap") and Path("/etc/subuid").exists()):
+        pytest.skip("only root can become a user with sub-ids, and that takes uidmap")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as place:  # nobody may not go into root's own folder
+        sub_ids, folder = Path(place, "sub-ids"), Path(place, "shelf")
+        sub_ids.write_text(f"{NOBODY}:200000:65536\n")
+        folder.mkdir()
+        for path in (place, folder):
+            os.chown(path, NOBODY, NOBODY)
+        argv = ["unshare", "--mount", sys.executable, "-c", SUB_ID_TREE, str(folder), str(sub_ids)]
+        done = subprocess.run(argv, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_thing_is_superseded_and_kept_by_another_name(shelf: Shelf) -> None:
