@@ -137,10 +137,10 @@ def packages_from(images: Images) -> PackagesOf:
         found: dict[tuple[str, str], tuple[PackageChange, ...]] = {}
         for before, after in pairs:
             with suppress(NotFoundError, ConfigError):
-                packages = images.diff(before, after).packages
-                found[before, after] = tuple(
-                    PackageChange(name=name, before=old, after=new) for name, (old, new) in packages.items()
-                )
+                if (packages := images.diff(before, after).packages) is not None:
+                    found[before, after] = tuple(
+                        PackageChange(name=name, before=old, after=new) for name, (old, new) in packages.items()
+                    )
         return found
 
     return changes

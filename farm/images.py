@@ -22,7 +22,8 @@ class ImageLine(Model):
     """The suite of Debian; empty for a cloud image."""
     digest: str
     """Names its content."""
-    package_count: int
+    package_count: int | None
+    """None: it is not known what it holds."""
     requested: tuple[str, ...]
     """The packages that were asked for besides the builder's own choice."""
     layers: tuple[str, ...]
@@ -38,7 +39,7 @@ class ImageFacts(Model):
 
     image: ImageLine
     packages: dict[str, str]
-    """Every package in it -> its version."""
+    """Every package in it -> its version; none where it is not known what it holds, as of a cloud image."""
     files: dict[str, str]
     """Its own files -> their SHA-256."""
     base: str
@@ -57,8 +58,8 @@ class ImageDifference(Model):
 
     before: ImageLine
     after: ImageLine
-    packages: dict[str, Change]
-    """Every package that is not the same in both -> its versions."""
+    packages: dict[str, Change] | None
+    """Every package that is not the same in both -> its versions; None where it is not known what one of them holds."""
     facts: dict[str, Change]
     """What else is not the same -> what it was and is."""
 

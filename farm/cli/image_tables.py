@@ -44,7 +44,7 @@ def images_table(images: Sequence[Image], things: Mapping[str, Thing], now: floa
         added = " ".join([*manifest.requested, *(f"+{name}" for name in manifest.layers)])
         used = "in use" if thing.in_use else ago(thing.used_at, now)
         built = ago(manifest.built_at.timestamp(), now)
-        kind, count = manifest.kind, str(len(manifest.packages))
+        kind, count = manifest.kind, str(manifest.package_count or "not known")
         table.add_row(title(image), image.digest[:_SHORT], kind, count, added, size(thing.size_bytes), built, used)
     return table
 
@@ -66,11 +66,12 @@ def image_facts(image: Image, things: Sequence[Thing], now: float) -> Table:
     manifest = image.manifest
     own = next(thing for thing in things if thing.kind == "image" and thing.name == image.folder.name)
     snapshots = [thing for thing in things if thing.image == image.folder.name]
+    count = manifest.package_count
     facts = {
         "image": title(image),
         "kind": f"{manifest.kind}, of Debian {manifest.release}" if manifest.release else manifest.kind,
         "digest": manifest.digest,
-        "packages": f"{len(manifest.packages)}, each with its version by --packages",
+        "packages": f"{count}, each with its version by --packages" if count else "not known",
         "added": " ".join(manifest.requested),
         "layers": ", ".join(manifest.layers),
         "disk": f"{manifest.disk_mib} MiB, {manifest.disk_format}: the least that guest.disk may say",
@@ -109,6 +110,8 @@ def difference_tables(found: Difference) -> Iterable[Table]:
 
 def difference_sentence(found: Difference) -> str:
     """`packages: 1 added, 2 removed, 3 changed`."""
+    if found.packages is None:
+        return "packages: not known"
     pairs = found.packages.values()
     counts = {
         "added": sum(not before for before, _ in pairs),

@@ -71,7 +71,7 @@ def _chosen(images: Sequence[Image], text: str) -> Image:
 def _line(image: Image, things: Mapping[str, Thing]) -> ImageLine:
     thing = things[image.folder.name]
     return ImageLine(
-        package_count=len(image.manifest.packages),
+        package_count=image.manifest.package_count,
         used_at=datetime.fromtimestamp(thing.used_at, UTC),
         in_use=thing.in_use,
         size_bytes=thing.size_bytes,

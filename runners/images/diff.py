@@ -13,8 +13,8 @@ Change = tuple[str, str]
 class Difference(NamedTuple):
     """From one image to another."""
 
-    packages: dict[str, Change]
-    """Every package that is not the same in both -> its versions."""
+    packages: dict[str, Change] | None
+    """Every package that is not the same in both -> its versions; None where it is not known what one of them holds."""
     facts: dict[str, Change]
     """What else is not the same -> what it was and is. Neither the time nor the tools of a build count, nor
     the bytes of a disk: the digest says whether what is in it is the same."""
@@ -28,7 +28,8 @@ class Difference(NamedTuple):
 def compare(before: Manifest, after: Manifest) -> Difference:
     """What differs between two images."""
     old, new = _facts(before), _facts(after)
-    return Difference(packages=_changes(before.packages, after.packages), facts=_changes(old, new))
+    known = before.packages and after.packages
+    return Difference(_changes(before.packages, after.packages) if known else None, _changes(old, new))
 
 
 def _changes(before: dict[str, str], after: dict[str, str]) -> dict[str, Change]:

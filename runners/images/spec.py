@@ -216,13 +216,18 @@ class Manifest(Model):
     disk_format: Literal["raw", "qcow2"] = "raw"
     requested: tuple[str, ...]
     packages: dict[str, str]
-    """Every package in it -> its version."""
+    """Every package in it -> its version; empty: nobody has looked, see `cloud`."""
     mirror: str
     tools: dict[str, str]
     """The programs it was made with -> their versions."""
     builder_version: int
     built_at: datetime
     cmdline: str
+
+    @property
+    def package_count(self) -> int | None:
+        """How many packages are in it; None where that is not known."""
+        return len(self.packages) or None
 
 
 class Image(Model):

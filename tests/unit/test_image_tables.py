@@ -72,6 +72,13 @@ def test_all_facts_of_an_image_are_shown(tmp_path: Path) -> None:
     assert "1, 1.0 GiB" in shown
 
 
+def test_of_a_cloud_image_the_packages_are_not_known(tmp_path: Path) -> None:
+    image = make_image(tmp_path / "i", kind="cloud", release="", packages={})
+    thing = Thing("image", "i", NOW, GIB)
+    for shown in (image_facts(image, [thing], NOW), images_table([image], {"i": thing}, NOW)):
+        assert "not known" in text(shown)
+
+
 def test_a_difference_shows_both_versions() -> None:
     packages = {"gcc": ("4:14", "4:15"), "sed": ("4.9", ""), "tar": ("", "1.35")}
     tables: Iterable[RenderableType] = difference_tables(Difference(packages, {"kind": ("unpacked", "installed")}))

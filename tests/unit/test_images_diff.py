@@ -38,6 +38,18 @@ def test_packages_are_added_removed_and_changed(manifest: Manifest) -> None:
     assert difference_sentence(found) == "packages: 1 added, 1 removed, 1 changed"
 
 
+@pytest.mark.parametrize(("before", "after"), [({}, {}), ({}, PACKAGES), (PACKAGES, {})])
+def test_packages_that_are_not_known_are_not_the_same(
+    manifest: Manifest, before: dict[str, str], after: dict[str, str]
+) -> None:
+    one = manifest.model_copy(update={"packages": before})
+    other = manifest.model_copy(update={"packages": after, "digest": "f" * 64})
+    found = compare(one, other)
+    assert found.packages is None
+    assert found.any
+    assert difference_sentence(found) == "packages: not known"
+
+
 @pytest.mark.parametrize(
     ("change", "fact"),
     [

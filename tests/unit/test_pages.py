@@ -11,6 +11,8 @@ import pytest
 
 from api.app import create_app
 from farm.cli.local import LocalFarm
+from farm.cli.shelf import ShelfImages
+from farm.compat import packages_from
 from farm.config import load_settings
 from farm.model import AttemptKey, Evidence, Held, HostMark, Mark, Scope
 from farm.serve import Server
@@ -19,6 +21,7 @@ from farm.store.database import writing
 from farm.store.events import note, text_of
 from tests.service.seeding import seeded
 from tests.unit.rehearsal import Rehearsal, a_host, now
+from tests.unit.test_images_disk import make_image
 from tests.unit.test_serve import NoFleet
 from tests.unit.test_serve import server as make_server
 from tests.unit.test_store import submission
@@ -225,3 +228,17 @@ def test_the_queue_judges_by_the_hosts_that_are_there_as_explain_does(store: Sto
     fleet.there = ()
     farm.fleet = NoFleet()
     assert why in reader.get("/queue").text
+
+
+def test_of_cloud_images_it_is_said_that_their_packages_are_not_known(farm: Server, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    for digest in ("a" * 64, "b" * 64):
+        make_image(cache / f"images/mine-{digest[:4]}", name="mine", kind="cloud", packages={}, digest=digest)
+    farm.images = ShelfImages(load_settings({"FARM_CACHE": str(cache)}))
+    visitor = Visitor(farm)
+    assert visitor.get("/images").text.count("<td>not known</td>") == 2
+    assert "It is not known which packages are in it." in visitor.get("/images/aaaa").text
+    assert "It is not known which packages are in them." in visitor.get("/images/diff?before=aaaa&after=bbbb").text
+    assert [one["package_count"] for one in visitor.get("/api/v1/images").json()["images"]] == [None, None]
+    assert visitor.get("/api/v1/images/diff?a=aaaa&b=bbbb").json()["packages"] is None
+    assert packages_from(farm.images)([("a" * 64, "b" * 64)]) == {}
