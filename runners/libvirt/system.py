@@ -216,6 +216,7 @@ class SystemBackend:
             layers=tuple(layer.name for layer in order.image.layers),
             vcpus=spec.vcpus,
             memory_mib=spec.memory_mib,
+            start_note="no snapshots behind a libvirtd",
         )
 
 

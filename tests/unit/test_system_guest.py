@@ -15,15 +15,19 @@ from typing import Any
 import libvirt
 import pytest
 
+from farm.config import load_settings
 from farm.errors import FullError, HostError, HypervisorError, UntrustedError
-from farm.model import GuestFacts
+from farm.model import GuestFacts, Start
 from runners.hosts.libvirtd import Libvirtd
 from runners.hosts.link import LocalLink
 from runners.hosts.uri import HostUri
-from runners.libvirt import system_guest
+from runners.libvirt import system, system_guest
 from runners.libvirt.hypervisors import KVM
+from runners.libvirt.system import SystemBackend
 from runners.libvirt.system_guest import SystemGuest, SystemParts, cause_in
+from tests.orders import make_order
 from tests.unit.test_domain_xml import behind
+from tests.unit.test_images_disk import make_image
 
 FACTS = GuestFacts(
     host="h",
@@ -203,3 +207,11 @@ def test_the_cause_of_a_refusal_is_found_in_the_log_of_xen_s_driver() -> None:
     later = b"2026-11-27 10:36:00.000+0000: libxl: libxl_create.c:1:x: Domain 2:cannot\n"
     assert cause_in(LIBXL + later) == "", "that was another domain"
     assert cause_in(b"") == ""
+
+
+def test_a_report_says_why_it_booted(host: Pretended, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "libvirtd", lambda _uri: host)
+    unused: Any = None
+    backend = SystemBackend(KVM, load_settings({"FARM_HOST_URI": "qemu:///system"}), unused)
+    facts = backend._facts(make_order("true\n"), make_image(tmp_path / "image"), behind(KVM))
+    assert (facts.start, facts.start_note) == (Start.COLD, "no snapshots behind a libvirtd")
