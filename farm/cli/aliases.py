@@ -59,7 +59,12 @@ class Resolver:
 
         if alias in self._names or not aliases.is_alias(alias):
             return self._names.get(alias, alias)
-        asked = aliases.meaning(alias, mirror=self._settings.mirror, cache=self._settings.cache / "aliases")
+        asked = aliases.meaning(
+            alias,
+            mirror=self._settings.mirror,
+            cache=self._settings.cache / "aliases",
+            runtime=self._settings.runtime,
+        )
         with err.status(f"asking the archive what {alias} is …"):
             found = wait_for(asked)
         if found.doubt:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedRandom
 from pathlib import Path
 from typing import IO
@@ -15,6 +17,9 @@ from typing import IO
 from farm.errors import SourceError
 
 BLOCK_BYTES = 256 * 1024
+_NEW = ".new-"
+_BEGINNING_S = 60.0
+"""What is younger may not be locked yet by whoever is just making it."""
 
 
 def _made(folder: Path) -> Path:
@@ -32,11 +37,14 @@ def _made(folder: Path) -> Path:
 def written(folder: Path, suffix: str = "") -> Iterator[tuple[BufferedRandom, Callable[[str], Path]]]:
     """A new file in `folder`, and the function that gives it its name once it is complete.
 
-    A file that has not been named is removed at the end. Raises SourceError if the folder cannot be used.
+    A file that has not been named is removed at the end, or, where this process is killed, when the next one is
+    written. Raises SourceError if the folder cannot be used.
     """
-    number, made = tempfile.mkstemp(prefix=".new-", suffix=suffix, dir=_made(folder))
+    _sweep(_made(folder))
+    number, made = tempfile.mkstemp(prefix=_NEW, suffix=suffix, dir=folder)
     new = Path(made)
     with os.fdopen(number, "w+b") as file:
+        fcntl.flock(number, fcntl.LOCK_EX)
 
         def name(stem: str) -> Path:
             file.flush()
@@ -50,8 +58,9 @@ def written(folder: Path, suffix: str = "") -> Iterator[tuple[BufferedRandom, Ca
 
 @contextmanager
 def scratch(cache: Path) -> Iterator[Path]:
-    """An empty folder in the cache that is removed at the end."""
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=_made(cache)) as made:
+    """An empty folder in the cache that is removed at the end, or, as a file that is written, when the next is made."""
+    _sweep(_made(cache))
+    with tempfile.TemporaryDirectory(prefix=_NEW, dir=cache) as made, _lock(Path(made)):
         yield Path(made)
 
 
@@ -61,6 +70,29 @@ def locked(folder: Path) -> Iterator[Path]:
     with (_made(folder) / ".lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes have left unfinished in a folder: nobody holds its lock any more."""
+    for rest in folder.glob(f"{_NEW}*"):
+        with suppress(OSError), _lock(rest, fcntl.LOCK_NB) as status:
+            if time.time() - status.st_mtime < _BEGINNING_S:
+                continue
+            if rest.is_dir():
+                shutil.rmtree(rest, ignore_errors=True)
+            else:
+                rest.unlink()
+
+
+@contextmanager
+def _lock(path: Path, how: int = 0) -> Iterator[os.stat_result]:
+    """Hold the lock of a file or a folder; gives what it is. Raises BlockingIOError with LOCK_NB, OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | how)
+        yield os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def copy(blocks: Iterator[bytes], file: IO[bytes], *, limit: int, to: str) -> str:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import subprocess
-import tempfile
 import time
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,6 +23,7 @@ from runners.guest import Work
 from runners.images.mirror import machine_mirror
 from runners.images.process import run
 from runners.images.spec import OTHER_NAMES, RELEASES
+from runners.scratch import scratch
 
 _PREFIX = "debian/"
 _INSTALLED = "-installed"
@@ -68,14 +67,14 @@ def by_table(alias: str) -> str:
     return _real(alias, _release(_suite(alias)))
 
 
-def meaning(alias: str, *, mirror: str, cache: Path) -> Work[Meaning]:
-    """What an alias means today; `mirror` is the setting, `cache` keeps answers for a day.
+def meaning(alias: str, *, mirror: str, cache: Path, runtime: Path) -> Work[Meaning]:
+    """What an alias means today; `mirror` and `runtime` are the settings, `cache` keeps answers for a day.
 
     Raises ConfigError where there is no such alias, or it means a release that this farm does not know.
     """
     suite = _suite(alias)
     try:
-        codename = yield from _codename(suite, mirror, cache)
+        codename = yield from _codename(suite, mirror, cache, runtime)
     except (ImageError, DeadlineError, OSError) as error:
         return Meaning(by_table(alias), doubt=str(error))
     return Meaning(_real(alias, codename))
@@ -105,11 +104,12 @@ def _real(alias: str, codename: str) -> str:
     return _NAMES[codename] + (_INSTALLED if alias.endswith(_INSTALLED) else "")
 
 
-def _codename(suite: str, mirror: str, cache: Path) -> Work[str]:
+def _codename(suite: str, mirror: str, cache: Path, runtime: Path) -> Work[str]:
     kept = cache / f"{suite}-{hashlib.sha256(mirror.encode()).hexdigest()[:16]}.json"
     if answer := _read(kept):
         return answer.codename
-    codename = yield from _ask(suite, mirror or machine_mirror())
+    with scratch(runtime) as folder:
+        codename = yield from _ask(suite, mirror or machine_mirror(), folder)
     cache.mkdir(parents=True, exist_ok=True)
     temporary = kept.with_suffix(f".{os.getpid()}")
     temporary.write_text(_Answer(codename=codename, at=time.time()).model_dump_json())
@@ -125,24 +125,20 @@ def _read(kept: Path) -> _Answer | None:
     return answer if 0 <= time.time() - answer.at < _KEPT_S else None
 
 
-def _ask(suite: str, mirror: str) -> Work[str]:
+def _ask(suite: str, mirror: str, folder: Path) -> Work[str]:
     """The codename in the Release file of a suite, checked by apt. Raises ImageError, DeadlineError."""
-    folder = Path(tempfile.mkdtemp(prefix="farm-alias-"))
-    try:
-        (folder / "lists").mkdir()
-        signed_by = f"[signed-by={_KEYRING}] " if _KEYRING.exists() else ""
-        (folder / "sources.list").write_text(f"deb {signed_by}{mirror} {suite} main\n")
-        (folder / "apt.conf").write_text(_configuration(folder))
-        deadline = Deadline.after(_PATIENCE_S, f"ask {mirror} what {suite} is")
-        asked = run(["apt-get", "update", "-q"], deadline=deadline, env={"APT_CONFIG": str(folder / "apt.conf")})
-        ended = yield from asked
-        found = [_CODENAME.search(path.read_text(errors="replace")) for path in folder.glob("lists/*Release")]
-        if ended.status or not found or not found[0]:
-            said = next((line for line in ended.lines if line.startswith("E:")), "")
-            raise ImageError(f"cannot ask {mirror} what {suite} is: {said or 'its Release file has no codename'}")
-        return found[0][1]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    (folder / "lists").mkdir()
+    signed_by = f"[signed-by={_KEYRING}] " if _KEYRING.exists() else ""
+    (folder / "sources.list").write_text(f"deb {signed_by}{mirror} {suite} main\n")
+    (folder / "apt.conf").write_text(_configuration(folder))
+    deadline = Deadline.after(_PATIENCE_S, f"ask {mirror} what {suite} is")
+    asked = run(["apt-get", "update", "-q"], deadline=deadline, env={"APT_CONFIG": str(folder / "apt.conf")})
+    ended = yield from asked
+    found = [_CODENAME.search(path.read_text(errors="replace")) for path in folder.glob("lists/*Release")]
+    if ended.status or not found or not found[0]:
+        said = next((line for line in ended.lines if line.startswith("E:")), "")
+        raise ImageError(f"cannot ask {mirror} what {suite} is: {said or 'its Release file has no codename'}")
+    return found[0][1]
 
 
 def _configuration(folder: Path) -> str:

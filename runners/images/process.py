@@ -6,8 +6,8 @@ import os
 import selectors
 import signal
 import subprocess
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import IO, NamedTuple
 
 from farm.errors import ImageError
@@ -17,6 +17,13 @@ from runners.guest import TICK, Chunk, Work
 
 _TICK_S = 0.5
 _KEPT_LINES = 40
+
+_WATCH = "exec 3<&0; (read -r _ <&3; kill -KILL -$$) &"
+"""Leaves a watcher in this shell's process group: at the end of the standard input it kills the group, itself included.
+
+Nothing ever comes through that pipe. Its other end is held by whoever started this, and the kernel closes it however
+that one ends. A parent-death signal would be bound to a thread, and would reach a program but none of its children.
+"""
 
 
 class Ended(NamedTuple):
@@ -32,24 +39,40 @@ def run(
     """Run a program and yield what it writes; comes to how it ended.
 
     `env` is added to this process's own. The program and its descendants keep `keep_fds` open. If the
-    generator is left early, for whatever reason, they are all killed. Raises DeadlineError, and
-    ImageError where the program cannot be started.
+    generator is left early, for whatever reason, or this process is killed, they are all killed. Raises
+    DeadlineError, and ImageError where the program cannot be started.
     """
-    process = _start(argv, env or {}, keep_fds)
     tail = bytearray()
-    try:
-        assert process.stdout is not None  # noqa: S101 -- asked for in _start
-        for data in _read(process.stdout):
-            deadline.check()
-            yield Chunk(Stream.STDOUT, data) if data else TICK
-            tail = (tail + data)[-64 * 1024 :]
-        status = process.wait()
-    finally:
-        _end(process)
+    with _group() as group:
+        process = _start(argv, env or {}, keep_fds, group)
+        try:
+            assert process.stdout is not None  # noqa: S101 -- asked for in _start
+            for data in _read(process.stdout):
+                deadline.check()
+                yield Chunk(Stream.STDOUT, data) if data else TICK
+                tail = (tail + data)[-64 * 1024 :]
+            status = process.wait()
+        finally:
+            _end(process, group)
     return Ended(status, tuple(tail.decode(errors="replace").splitlines()[-_KEPT_LINES:]))
 
 
-def _start(argv: Sequence[str], env: Mapping[str, str], keep_fds: Sequence[int]) -> subprocess.Popen[bytes]:
+@contextmanager
+def _group() -> Iterator[int]:
+    """A process group whose members are killed at the end, or when this process is no more."""
+    # The watcher has no parent: Ray kills the children of its workers, and it has to outlive them.
+    with subprocess.Popen(
+        ["/bin/sh", "-c", _WATCH],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        process_group=0,
+    ) as shell:
+        shell.wait()
+        yield shell.pid
+
+
+def _start(argv: Sequence[str], env: Mapping[str, str], keep_fds: Sequence[int], group: int) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             argv,
@@ -58,7 +81,7 @@ def _start(argv: Sequence[str], env: Mapping[str, str], keep_fds: Sequence[int])
             stderr=subprocess.STDOUT,
             env={**os.environ, "LC_ALL": "C", **env},
             pass_fds=keep_fds,
-            start_new_session=True,
+            process_group=group,
         )
     except FileNotFoundError as error:
         raise ImageError(
@@ -79,10 +102,10 @@ def _read(pipe: IO[bytes]) -> Generator[bytes, None, None]:
                 return
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], group: int) -> None:
     """Kill what is left of a program and of its descendants."""
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(group, signal.SIGKILL)
     process.wait()
     if process.stdout:
         process.stdout.close()

@@ -73,9 +73,7 @@ def prune(cache: Path, limits: Limits, *, dry_run: bool = False) -> Iterator[Rem
 
     Gives each as it goes; in a dry run, what would go. Raises ImageError where something cannot be removed.
     """
-    for folder, kind in KINDS.items():
-        for name, size in Shelf(cache / folder).sweep(dry_run=dry_run).items():
-            yield Removed(kind, name, size, "left half made by a process that was killed")
+    yield from _swept(cache, dry_run=dry_run)
     shelves = {kind: Shelf(cache / folder) for folder, kind in KINDS.items()}
     for thing, why in chosen(survey(cache), limits):
         if dry_run or _remove(shelves[thing.kind], thing.name):
@@ -105,15 +103,19 @@ def chosen(things: Sequence[Thing], limits: Limits) -> tuple[tuple[Thing, str], 
 
 
 def tidy(settings: Settings) -> Work[None]:
-    """Keep the cache within its limit. It costs next to nothing where nothing came into it since the last time.
+    """Keep the cache within its limit, and free of what was left half made.
 
-    What was used within the hour stays: a run shall not lose what it has just built. What cannot be removed is
-    told, and no reason to fail.
+    It costs next to nothing where nothing came into it since the last time. What was used within the hour stays: a run
+    shall not lose what it has just built. What cannot be removed is told, and no reason to fail.
     """
-    if not settings.cache_limit or not _has_changed(settings.cache):
+    if not _has_changed(settings.cache):
         return
     try:
         (settings.cache / _STAMP).touch()  # before looking: what comes meanwhile is seen the next time
+        for gone in _swept(settings.cache):
+            yield _say(f"removed the {gone.kind} {gone.name} from the cache: {gone.why}")
+        if not settings.cache_limit:
+            return
         recent = time.time() - _SPARED_S
         things = [thing._replace(in_use=thing.in_use or thing.used_at > recent) for thing in survey(settings.cache)]
         shelves = {kind: Shelf(settings.cache / folder) for folder, kind in KINDS.items()}
@@ -122,6 +124,12 @@ def tidy(settings: Settings) -> Work[None]:
                 yield _say(f"removed the {thing.kind} {thing.name} from the cache: {why}")
     except (FarmError, OSError) as error:
         yield _say(f"cannot tidy the cache: {error}")
+
+
+def _swept(cache: Path, *, dry_run: bool = False) -> Iterator[Removed]:
+    for folder, kind in KINDS.items():
+        for name, size in Shelf(cache / folder).sweep(dry_run=dry_run).items():
+            yield Removed(kind, name, size, "left half made by a process that was killed")
 
 
 def _say(text: str) -> Chunk:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
@@ -100,23 +101,29 @@ def test_a_package_that_did_not_come_whole_once_is_fetched_again(
     assert mirror.struck == 1
 
 
-def test_the_archive_says_what_stable_is(tmp_path: Path, mirror: Mirror) -> None:
-    said, found = finish(aliases.meaning("debian/unstable", mirror=mirror.address, cache=tmp_path))
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="fr") as folder:
+        yield Path(folder)
+
+
+def test_the_archive_says_what_stable_is(tmp_path: Path, mirror: Mirror, runtime: Path) -> None:
+    said, found = finish(aliases.meaning("debian/unstable", mirror=mirror.address, cache=tmp_path, runtime=runtime))
     assert found == ("debian-sid", "")
     assert b"InRelease" in said
     assert b"Packages" not in said
-    silent, again = finish(aliases.meaning("debian/unstable", mirror=mirror.address, cache=tmp_path))
+    silent, again = finish(aliases.meaning("debian/unstable", mirror=mirror.address, cache=tmp_path, runtime=runtime))
     assert (silent, again) == (b"", found)
 
 
 def test_an_archive_whose_signature_is_wrong_is_not_believed(
-    tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, mirror: Mirror, runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     status, signed = mirror.fetch("/dists/stable/InRelease")
     assert b"\nCodename: trixie\n" in signed
     forged = signed.replace(b"\nCodename: trixie\n", b"\nCodename: bookworm\n")
     monkeypatch.setattr(mirror, "fetch", lambda path: (status, forged) if path.endswith("/InRelease") else (404, b""))
-    _, found = finish(aliases.meaning("debian/stable", mirror=mirror.address, cache=tmp_path))
+    _, found = finish(aliases.meaning("debian/stable", mirror=mirror.address, cache=tmp_path, runtime=runtime))
     assert found.name == "debian-13"
     assert found.doubt.startswith(f"cannot ask {mirror.address} what stable is: ")
     assert list(tmp_path.iterdir()) == []

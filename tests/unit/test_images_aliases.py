@@ -1,6 +1,7 @@
 import json
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -13,7 +14,10 @@ NOWHERE = "http://127.0.0.1:9/debian"
 
 
 def meaning(alias: str, cache: Path) -> aliases.Meaning:
-    return finish(aliases.meaning(alias, mirror=NOWHERE, cache=cache))[1]
+    with TemporaryDirectory(prefix="fr") as runtime:
+        found = finish(aliases.meaning(alias, mirror=NOWHERE, cache=cache, runtime=Path(runtime)))[1]
+        assert not list(Path(runtime).glob("s*"))
+    return found
 
 
 def answered(cache: Path, codename: str, *, age_s: float = 0.0) -> None:

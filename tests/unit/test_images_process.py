@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import suppress
@@ -11,6 +12,7 @@ from farm.errors import DeadlineError, ImageError
 from runners.deadline import Deadline
 from runners.guest import Chunk
 from runners.images.process import Ended, run
+from tests.waiting import eventually
 
 T = TypeVar("T")
 
@@ -34,6 +36,12 @@ def has_ended(pid: int) -> bool:
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     return True
+
+
+def members_of(group: int) -> list[int]:
+    """The processes of a group."""
+    found = subprocess.run(["pgrep", "-g", str(group)], capture_output=True, text=True, check=True)
+    return [int(pid) for pid in found.stdout.split()]
 
 
 def test_what_a_program_says_and_how_it_ends_come_back() -> None:
@@ -75,6 +83,37 @@ def test_leaving_early_kills_the_program_and_its_children(error: type[BaseExcept
     assert has_ended(parent)
     while not has_ended(child):  # killed together with its parent; the kernel may take a moment
         pass
+
+
+BUILDER = """
+import sys
+from runners.deadline import Deadline
+from runners.images.process import run
+for chunk in run(sys.argv[1:], deadline=Deadline.after(600, "build")):
+    sys.stdout.buffer.write(chunk.data)
+    sys.stdout.flush()
+"""
+
+
+def test_nothing_of_a_program_outlives_a_builder_that_is_killed() -> None:
+    """apt and mmdebstrap would go on for minutes, into a folder that nobody wants any more."""
+    script = "sleep 600 & (trap '' HUP TERM; sleep 600) & echo $$ $!; wait"
+    builder = subprocess.Popen([sys.executable, "-c", BUILDER, "sh", "-c", script], stdout=subprocess.PIPE)
+    with builder:
+        assert builder.stdout
+        group = os.getpgid(int(builder.stdout.readline().split()[0]))
+        members = members_of(group)
+        assert len(members) >= 4  # the program, its children, and who watches
+        builder.kill()
+        eventually(lambda: all(map(has_ended, members)))
+    assert group != os.getpgid(0)
+
+
+def test_who_watches_a_program_ends_with_it() -> None:
+    work = run(["sh", "-c", "echo $$; read -r _"], deadline=deadline())
+    members = members_of(os.getpgid(int(next(work).data)))
+    finish(work)
+    eventually(lambda: all(map(has_ended, members)))
 
 
 def test_a_program_that_outlasts_its_deadline_is_killed() -> None:

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import time
@@ -157,6 +158,20 @@ def test_what_was_used_within_the_hour_stays_however_much_it_is(tmp_path: Path) 
     put(tmp_path, "old", age_s=2 * HOUR_S)
     finish(tidy(settings(tmp_path, 1)))
     assert {thing.name for thing in survey(tmp_path)} == {"a", "b"}
+
+
+@pytest.mark.parametrize("limit_mib", [0, 40], ids=["no limit", "a limit"])
+def test_what_a_killed_process_left_half_made_goes_and_what_is_being_made_stays(tmp_path: Path, limit_mib: int) -> None:
+    put(tmp_path, "whole")
+    for name in ("left", "made"):
+        (tmp_path / f"images/.{name}.partial").mkdir()
+    with (tmp_path / "images/.made.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        said, _ = finish(tidy(settings(tmp_path, limit_mib)))
+    assert said == (
+        b"[farm: removed the image .left.partial from the cache: left half made by a process that was killed]\n"
+    )
+    assert {path.name for path in (tmp_path / "images").glob("*") if path.is_dir()} == {"whole", ".made.partial"}
 
 
 def test_without_a_limit_nothing_is_removed(tmp_path: Path) -> None:
