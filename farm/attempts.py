@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import structlog
 
+from farm.abandoning import lose
 from farm.capacity import Capacity, UnderWay
 from farm.dispatch import Beginning
 from farm.errors import (
@@ -172,10 +173,8 @@ class Attempts:
 
     def lose(self, key: AttemptKey, outcome: Outcome) -> None:
         """An attempt is not waited for any more, also one of a process that is no more."""
-        held = self._store.holds.of(key)
-        known = after_hold(held.evidence, outcome) if held else outcome
-        self._store.finish_attempt(key, known, now=_now())
-        self._note_end(key, known)
+        if known := lose(self._store, key, outcome):
+            self._note_end(key, known)
         self.end(key)
 
     def end(self, key: AttemptKey) -> None:

@@ -16,13 +16,14 @@ from pathlib import Path
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from farm.abandoning import abandon
 from farm.agenda import Agenda
 from farm.attempts import Attempts, Executor, Watcher
 from farm.dispatch import Beginning, Dispatch
 from farm.errors import ConfigError, FarmError, HostError
 from farm.health import Health, next_test
 from farm.lifecycle import Cancel, Command, Conclude, Expire, Finish, Release, RunState
-from farm.model import AttemptKey, HostMark, Outcome, RunRecord, State, Submission, Verdict
+from farm.model import AttemptKey, HostMark, Outcome, RunRecord, State, Submission
 from farm.pace import Pace
 from farm.pulse import Pulse
 from farm.schedule import NO_LIMITS, Limits
@@ -296,8 +297,6 @@ class Controller:
     def _give_up(self, run_id: str, error: BaseException) -> None:
         """One run that cannot go on must not hold up the others; what happened is told where runs are looked at."""
         log.error("cannot go on with the run", run=run_id, exc_info=error)
-        for key in self._attempts.of(run_id):
-            self._attempts.end(key)
         self._abandon(run_id, cancelled(f"the farm cannot go on with it: {error}"))
         self._forget(run_id)
 
@@ -313,17 +312,12 @@ class Controller:
             self._idle[run.id] = run.agenda.due
         return bool(commands)
 
-    def _abandon(self, run_id: str, outcome: Outcome) -> None:
-        """Say in the store that nobody looks after the run any more, if the store still takes it."""
+    def _abandon(self, run_id: str, otherwise: Outcome) -> None:
+        """Nobody looks after the run any more; the store says so, if it still takes it."""
+        for key in self._attempts.of(run_id):
+            self._attempts.end(key)
         with suppress(FarmError):
-            for cell in self._store.run(run_id).cells:
-                if cell.last and cell.last.state is not State.FINISHED:
-                    self._attempts.lose(cell.last.key, outcome)
-            for cell in self._store.outline(run_id).cells:
-                if cell.state is not State.FINISHED:
-                    known = cell.last.outcome if cell.last else None
-                    self._store.finish_cell(run_id, cell.id, known or outcome, now=_now())
-            self._store.finish_run(run_id, now=_now(), cancelled=outcome.verdict is Verdict.CANCELLED)
+            abandon(self._store, run_id, otherwise)
 
     def _obey(self, run: _Run, command: Command, *, was_cancelled: bool) -> None:
         match command:

@@ -220,6 +220,12 @@ def next_change(cell: CellState, run: RunState, now: datetime) -> datetime:
     return min(begins, since + timedelta(seconds=run.queue_s))
 
 
+def given_up(cell: CellState, otherwise: Outcome) -> Outcome:
+    """What an open cell comes to that is not tried any more: its attempts say so, or, without any, `otherwise`."""
+    last = cell.attempts[-1].outcome if cell.attempts else None
+    return _summed_up(cell, last or otherwise)
+
+
 def _summed_up(cell: CellState, last: Outcome) -> Outcome:
     """What several attempts come to, the last of them or a reason to make no more included.
 

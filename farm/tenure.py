@@ -10,8 +10,8 @@ from typing import Any
 
 import structlog
 
+from farm.abandoning import abandon
 from farm.errors import ConfigError, FarmError, HostError
-from farm.model import State
 from farm.store import Store
 from farm.store.leases import PROLONGED_S, SERVING, new_owner, of_run
 from farm.verdict import lost_attempt
@@ -102,21 +102,10 @@ def finish_lost_runs(store: Store) -> tuple[str, ...]:
     ended: list[str] = []
     with suppress(HostError, ConfigError):
         for run_id in store.leases.dead_runs(now=_now()):
-            _finish(store, run_id)
+            abandon(store, run_id, lost_attempt(_REASON))
+            store.leases.drop(of_run(run_id))
             ended.append(run_id)
     return tuple(ended)
-
-
-def _finish(store: Store, run_id: str) -> None:
-    """Bring a run to its end: what was under way is lost, and what waited for its turn was not tried."""
-    now, lost = _now(), lost_attempt(_REASON)
-    for cell in store.outline(run_id).cells:
-        if cell.last and cell.last.state is not State.FINISHED:
-            store.finish_attempt(cell.last.key, lost, now=now)
-        if cell.state is not State.FINISHED:
-            store.finish_cell(run_id, cell.id, (cell.last and cell.last.outcome) or lost, now=now)
-    store.finish_run(run_id, now=now, cancelled=False)
-    store.leases.drop(of_run(run_id))
 
 
 def _now() -> datetime:

@@ -1,10 +1,10 @@
 """A scripted guest: no hypervisor, no process, no network. For tests and for dry runs of a matrix.
 
 Its shell understands a few words of sh, one command a line, and plays them: `echo`, `cat`, `sleep`,
-`exit`, `yes` (for ever), `cd`, `export`, `mkdir`, `true`, `false`, `. ./FILE`, redirection of `echo` with
-`>` and `>&2`, and `echo c > /proc/sysrq-trigger`, which crashes it as it would a real one. A word it does
-not know ends a script with 127, as in a real shell. `$NAME` is what was exported (in single quotes too),
-and `exit 0` ends only the file that it stands in. Files are kept in memory.
+`exit`, `yes` (for ever), `cd`, `export`, `mkdir`, `true`, `false`, `test` with `=` or `!=`, `. ./FILE`,
+redirection of `echo` with `>` and `>&2`, and `echo c > /proc/sysrq-trigger`, which crashes it as it would a
+real one. A word it does not know ends a script with 127, as in a real shell. `$NAME` is what was exported (in
+single quotes too), and `exit 0` ends only the file that it stands in. Files are kept in memory.
 
 The environment variable FAKE_BOOT of a matrix plays a guest that does not come up: `hang`, `panic`,
 `refuse` (no SSH).
@@ -239,7 +239,8 @@ class FakeShell:
             self._variables |= dict(word.split("=", 1) for word in arguments if "=" in word)
         if name == "exit":
             return int(arguments[0]) if arguments else 0
-        return {"false": 1}.get(name, 0 if name in ("true", ":", "cd", "export", "mkdir") else 127)
+        statuses = dict.fromkeys(("true", ":", "cd", "export", "mkdir"), 0)
+        return (statuses | {"false": 1, "test": _test(arguments)}).get(name, 127)
 
     def _expanded(self, word: str) -> str:
         return string.Template(word).safe_substitute(self._variables)
@@ -284,3 +285,13 @@ class FakeShell:
             if not saying:
                 time.sleep(min(_TICK_S, left))
         return 0
+
+
+def _test(words: list[str]) -> int:
+    """The status of `test`: 2 for what it does not understand."""
+    match words:
+        case [left, "=", right]:
+            return int(left != right)
+        case [left, "!=", right]:
+            return int(left == right)
+    return 2

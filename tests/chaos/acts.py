@@ -1,12 +1,15 @@
-"""What the cells of the chaos do. The outcome is a function of the cell: what is broken beside it changes nothing."""
+"""What the cells of the chaos do.
+
+What an attempt comes to is a function of its cell and its number: what is broken beside it changes nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from farm.model import Blame, Outcome, Verdict
+from farm.model import Blame, CellRecord, Outcome, Verdict
 
 
 class Act(NamedTuple):
@@ -15,6 +18,8 @@ class Act(NamedTuple):
     script: str
     verdict: Verdict
     blame: Blame | None = None
+    passes_from: int = 1
+    """The number of the first attempt that comes to that; those before it fail."""
 
 
 ACTS: Mapping[str, Act] = MappingProxyType(
@@ -25,6 +30,7 @@ ACTS: Mapping[str, Act] = MappingProxyType(
         "fails": Act("sleep 1\necho broken >&2\nexit 3", Verdict.FAILED, Blame.TEST),
         "fails-at-once": Act("exit 1", Verdict.FAILED, Blame.TEST),
         "crashes": Act("sleep 1\necho c > /proc/sysrq-trigger\nsleep 60", Verdict.FAILED, Blame.GUEST),
+        "fails-then-passes": Act('sleep 1\ntest "$FARM_ATTEMPT" != 1\necho well', Verdict.PASSED, passes_from=2),
     }
 )
 SOURCE: Mapping[str, bytes] = MappingProxyType({name: f"{act.script}\n".encode() for name, act in ACTS.items()})
@@ -42,7 +48,7 @@ axes:
   act: [{", ".join(ACTS)}]
   copy: [{", ".join(f"c{number}" for number in range(copies))}]
 guest: {{memory: 256M}}
-retries: 8
+retries: {{infra: 8, test: 1}}
 timeouts: {{test: 120s}}
 test: . "./$ACT"
 """
@@ -53,8 +59,32 @@ def expected(cell: str) -> Act:
     return ACTS[next(part for part in reversed(cell.replace("=", "/").split("/")) if part in ACTS)]
 
 
-def is_true(cell: str, outcome: Outcome) -> bool:
-    """Whether an outcome says what the cell's script has really done, or that the infrastructure kept it from that."""
-    act = expected(cell)
+def untruths(cell: CellRecord) -> Iterator[str]:
+    """What of a cell with a verdict is not what its script has really done, or what that adds up to."""
+    act, seen = expected(cell.id), [attempt.outcome for attempt in cell.attempts if attempt.outcome]
+    for attempt in cell.attempts:
+        if attempt.outcome and not _is_true(act, attempt.key.number, attempt.outcome):
+            yield f"attempt {attempt.key.number} came to {_words(attempt.outcome)}"
+    last = cell.outcome
+    if last and (last.verdict, last.blame, last.flaky) != _added_up(seen):
+        yield f"after {', '.join(map(_words, seen)) or 'no attempt'} it came to {_words(last)}"
+
+
+def _is_true(act: Act, number: int, outcome: Outcome) -> bool:
+    """Whether an attempt has said what the script does, or that the infrastructure kept it from that."""
     spoilt = outcome.verdict is Verdict.ERROR and outcome.blame is Blame.INFRA
-    return spoilt or (outcome.verdict, outcome.blame) == (act.verdict, act.blame)
+    does = (act.verdict, act.blame) if number >= act.passes_from else (Verdict.FAILED, Blame.TEST)
+    return spoilt or (outcome.verdict, outcome.blame) == does
+
+
+def _added_up(seen: Sequence[Outcome]) -> tuple[Verdict, Blame | None, bool]:
+    """Verdict and blame of a cell after these attempts, and whether it is flaky."""
+    failures = [one for one in seen if one.verdict is Verdict.FAILED]
+    if any(one.verdict is Verdict.PASSED for one in seen):
+        return Verdict.PASSED, None, bool(failures)
+    return (Verdict.FAILED, failures[-1].blame, False) if failures else (Verdict.ERROR, Blame.INFRA, False)
+
+
+def _words(outcome: Outcome) -> str:
+    flaky = " (flaky)" if outcome.flaky else ""
+    return f"{outcome.verdict}{flaky}, {outcome.blame}: {outcome.summary}"

@@ -13,6 +13,7 @@ from farm.model import (
     AttemptKey,
     Event,
     Evidence,
+    Failure,
     Host,
     Offer,
     Order,
@@ -31,6 +32,12 @@ async def passes(_order: Order) -> AsyncGenerator[Event, None]:
     yield PhaseStarted(at=now(), phase=Phase.TEST)
     yield PhaseEnded(at=now(), phase=Phase.TEST, ending=Ending.OK, duration_s=0.0, exit_status=0)
     yield AttemptEnded(at=now(), evidence=Evidence())
+
+
+async def fails(_order: Order) -> AsyncGenerator[Event, None]:
+    """A test that is there at once, and fails."""
+    failure = Failure(phase=Phase.TEST, ending=Ending.FAILED, exit_status=3)
+    yield AttemptEnded(at=now(), evidence=Evidence(failure=failure))
 
 
 async def waits(_order: Order) -> AsyncGenerator[Event, None]:

@@ -19,7 +19,7 @@ from farm.model import AttemptKey, Blame, Event, Heartbeat, Host, Order, Phase, 
 from farm.places import queue_of
 from farm.schedule import Pick, Queue, choose
 from farm.store import Store
-from tests.unit.rehearsal import Rehearsal, Silent, is_a_defect, is_lost, now, passes, waits
+from tests.unit.rehearsal import Rehearsal, Silent, fails, is_a_defect, is_lost, now, passes, waits
 from tests.unit.test_store import submission
 
 LONG_S = 30.0
@@ -129,6 +129,17 @@ def test_a_defect_ends_execute_with_what_it_was_and_leaves_no_open_run(store: St
         with pytest.raises(ZeroDivisionError):
             await Controller(store, executor, Silent()).execute(run)
         assert store.state(run).state is State.FINISHED
+
+    go(test())
+
+
+def test_a_failure_that_was_seen_outlasts_a_defect(store: Store) -> None:
+    async def test() -> None:
+        executor, run = Rehearsal(), submit(store, "a", retries={"test": 1})
+        executor.parts["a"] = [fails, is_a_defect]
+        with pytest.raises(ZeroDivisionError):
+            await Controller(store, executor, Silent()).execute(run)
+        assert verdicts(store, run) == {"a": Verdict.FAILED}
 
     go(test())
 
