@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 
 from farm.capacity import Size
 from farm.lifecycle import CellState, RunState, due, failed_hosts
@@ -26,10 +25,10 @@ from farm.report.parts import Line, Name, OutcomePart, Part, Time
 from farm.report.words import duration
 from farm.schedule import Queue
 from farm.tried import AttemptLine, attempts_of, rests_on, under_way, verdict_words
-from farm.turns import Situation, before, expected_start, turn
+from farm.turns import Situation, before, expected_start
 
-NO_HOST = "there is no host"
-GONE = "was there when the run was planned, and is gone"
+_MOST_REFUSALS = 5
+"""Hosts that are named where none takes a cell."""
 
 
 class HostLine(Part):
@@ -86,7 +85,7 @@ def explain(run: str, submission: Submission, record: CellRecord, state: RunStat
     if last and last.state is not State.FINISHED:
         return found.model_copy(update={"headline": under_way(last, farm.now)})
     cell = next(one for one in state.cells if one.id == record.id)
-    return _waits(found, _Case(run, submission, record, cell, state, farm))
+    return _waits(found, Case(run, submission, record.placement, cell, state, farm))
 
 
 def _explanation(run: str, cell: str, *, state: State | None, headline: str) -> Explanation:
@@ -109,20 +108,20 @@ def _explanation(run: str, cell: str, *, state: State | None, headline: str) -> 
 
 
 @dataclass(frozen=True)
-class _Case:
+class Case:
     """A cell that waits, and all that has to do with it."""
 
     run: str
     submission: Submission
-    record: CellRecord
+    placement: Placement
     cell: CellState
     state: RunState
     farm: Situation
 
 
-def _waits(found: Explanation, case: _Case) -> Explanation:
-    hosts = tuple(_hosts(case))
-    reasons = tuple(_reasons(case, hosts))
+def _waits(found: Explanation, case: Case) -> Explanation:
+    hosts = tuple(what_hosts_say(case))
+    reasons = tuple(reasons_of(case, hosts))
     starts_in_s = expected_start(case.farm, case.run, case.cell.id)
     again = f" for attempt {len(case.cell.attempts) + 1}" if case.cell.attempts else ""
     return found.model_copy(
@@ -132,17 +131,17 @@ def _waits(found: Explanation, case: _Case) -> Explanation:
             else f"It starts now{again}: nothing is in its way.",
             "reasons": reasons,
             "hosts": hosts,
-            "place": turn(case.farm, case.run, case.cell.id),
+            "place": case.farm.turns.get((case.run, case.cell.id)),
             "starts_in_s": starts_in_s,
             "expected": None if starts_in_s is None else case.farm.now + timedelta(seconds=starts_in_s),
         }
     )
 
 
-def _reasons(case: _Case, hosts: Sequence[HostLine]) -> Iterator[str]:
-    """What keeps a cell from starting; the first alone would be enough."""
-    if case.record.placement.problem:
-        yield case.record.placement.problem
+def reasons_of(case: Case, hosts: Sequence[HostLine]) -> Iterator[str]:
+    """What keeps a cell from starting, by what hosts say of it; the first alone would be enough."""
+    if case.placement.problem:
+        yield case.placement.problem
         return
     if case.state.cancel_requested or case.cell.cancel_requested:
         yield "it was cancelled, and is about to be concluded"
@@ -157,32 +156,32 @@ def _reasons(case: _Case, hosts: Sequence[HostLine]) -> Iterator[str]:
     yield from _others(case)
 
 
-def _limits(case: _Case) -> Iterator[str]:
+def _limits(case: Case) -> Iterator[str]:
     """Whether its run or its user has as much under way as may be."""
-    most, under_way = case.state.max_parallel, sum(1 for one in case.state.cells if one.running)
-    if most is not None and under_way >= most:
+    most = case.state.max_parallel
+    if most is not None and (under_way := sum(1 for one in case.state.cells if one.running)) >= most:
         yield f"its run may have {_count(most, 'cell')} under way at once, and has {under_way} (max-parallel)"
     owner = case.submission.owner
-    limit, mine = case.farm.limits.limit(owner), sum(1 for one in case.farm.guests if one.owner == owner)
-    if limit is not None and mine >= limit:
+    limit = case.farm.limits.limit(owner)
+    if limit is not None and (mine := sum(1 for one in case.farm.guests if one.owner == owner)) >= limit:
         yield f"{owner} may have {_count(limit, 'guest')} at once, and has {mine} (user limit)"
 
 
-def _room(case: _Case, hosts: Sequence[HostLine]) -> Iterator[str]:
+def _room(case: Case, hosts: Sequence[HostLine]) -> Iterator[str]:
     """Whether any host takes it, and has room."""
     able = [line.name for line in hosts if line.may]
     if not hosts:
-        yield NO_HOST
+        yield "there is no host"
         return
     if not able:
-        yield nowhere((line.name, line.why) for line in hosts)
+        said = "; ".join(f"{line.name} {line.why}" for line in hosts[:_MOST_REFUSALS])
+        yield f"no host takes it now: {said}"
         return
-    left = case.farm.capacity().left
-    if not any(left[host].holds(size_of(case.submission.plan.matrix.guest)) for host in able):
+    if not any(case.farm.left[host].holds(size_of(case.submission.plan.matrix.guest)) for host in able):
         yield f"there is no room now on {_named(able)} (capacity)"
 
 
-def _others(case: _Case) -> Iterator[str]:
+def _others(case: Case) -> Iterator[str]:
     """Whose turn comes before, and why."""
     ahead = Counter(run for run, _ in before(case.farm, case.run, case.cell.id))
     by_run = {queue.run: queue for queue in case.farm.queues}
@@ -204,34 +203,30 @@ def _why_before(other: Queue, run: str, submission: Submission) -> str:
     return "an older run of the same user comes first"
 
 
-def _hosts(case: _Case) -> Iterator[HostLine]:
-    record, farm = case.record, case.farm
+def what_hosts_say(case: Case) -> Iterator[HostLine]:
+    """Whether each host takes a cell, and why or why not."""
+    placement, farm = case.placement, case.farm
     matrix, failed = case.submission.plan.matrix, failed_hosts(case.cell)
-    marks, left = {mark.name: mark for mark in farm.marks}, farm.capacity().left
-    fitting = {host.name for host in farm.hosts if host.name in left and not misfit(record.placement, matrix, host)}
+    marks, left = {mark.name: mark for mark in farm.marks}, farm.left
+    fitting = {host.name for host in farm.hosts if host.name in left and not misfit(placement, matrix, host)}
     for host in sorted(farm.hosts, key=lambda one: one.name):
-        if why := refusal(host, marks.get(host.name), record.placement, matrix, farm.now):
+        if why := _refusal(host, marks.get(host.name), placement, matrix, farm.now):
             yield HostLine(name=host.name, may=False, why=why)
         elif host.name in failed and fitting - failed:
             yield HostLine(name=host.name, may=False, why="has failed it before; it goes elsewhere first")
         else:
             yield HostLine(name=host.name, may=True, why=_left(left[host.name], host, size_of(matrix.guest)))
     there = {host.name for host in farm.hosts}
-    for name in sorted(set(record.placement.hosts) - there):
-        yield HostLine(name=name, may=False, why=GONE)
+    for name in sorted(set(placement.hosts) - there):
+        yield HostLine(name=name, may=False, why="was there when the run was planned, and is gone")
 
 
-def refusal(host: Host, mark: HostMark | None, placement: Placement, matrix: Matrix, now: datetime) -> str:
+def _refusal(host: Host, mark: HostMark | None, placement: Placement, matrix: Matrix, now: datetime) -> str:
     """Why a host takes a cell neither now nor when it has room; empty: it may."""
-    return (mark and mark_words(mark, now)) or host.shortage or misfit(placement, matrix, host) or ""
+    return (mark and _mark_words(mark, now)) or host.shortage or misfit(placement, matrix, host) or ""
 
 
-def nowhere(refusals: Iterable[tuple[str, str]]) -> str:
-    """That no host takes a cell, by their names and why."""
-    return "no host takes it now: " + "; ".join(f"{name} {why}" for name, why in islice(refusals, 5))
-
-
-def mark_words(mark: HostMark, now: datetime) -> str:
+def _mark_words(mark: HostMark, now: datetime) -> str:
     """Why a host takes no work, and when that may change: `has failed: …; tested again in 40 s`."""
     words = {Mark.DRAINED: "is drained", Mark.FAILED: "was taken out", Mark.FULL: "is full"}[mark.mark]
     if mark.due is None:

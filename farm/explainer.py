@@ -1,4 +1,4 @@
-"""Where cells stand, read from the store: of runs that somebody asks about again only what has changed is read."""
+"""Where cells stand and what waits, read from the store: of what is asked about again only what has changed is read."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from farm.store import Store
 from farm.store.records import OUTLINE
 from farm.store.states import KnownState
 from farm.turns import Running, Situation
+from farm.waiting import RunInQueue, UnfinishedRun, line_up
 
 
 class _Run:
@@ -50,16 +51,22 @@ class Explainer:
             return excluded(run, cell, left_out[cell])
         cell = choose(ids, cell, run)
         record = self._store.cell(run, cell, OUTLINE)
-        with self._lock:
-            runs = self._unfinished(run)
-            states = {name: self._store.state(name, one.known) for name, one in runs.items()}
+        runs, states = self._unfinished(run)
         return explain(run, submission, record, states[run], self._situation(runs, states))
 
-    def _unfinished(self, also: str) -> dict[str, _Run]:
-        """The runs that are served, by priority and age, and one more that may be carried out by somebody else."""
-        names = dict.fromkeys((*self._store.served(), also))
-        self._runs = {name: self._runs.get(name) or _Run(self._store.submission(name)) for name in names}
-        return self._runs
+    def queue(self, *, most_runs: int, most_cells: int) -> tuple[list[RunInQueue], int]:
+        """The runs whose turn comes first, of each so many cells that wait; and how many runs there are in all."""
+        runs, states = self._unfinished()
+        unfinished = [UnfinishedRun(name, run.submission, run.placements, states[name]) for name, run in runs.items()]
+        farm = self._situation(runs, states)
+        return line_up(unfinished, farm, most_runs=most_runs, most_cells=most_cells), len(runs)
+
+    def _unfinished(self, *more: str) -> tuple[dict[str, _Run], dict[str, RunState]]:
+        """The runs that are served, by priority and age, and more that may be carried out by somebody else."""
+        with self._lock:
+            names = dict.fromkeys((*self._store.served(), *more))
+            runs = self._runs = {name: self._runs.get(name) or _Run(self._store.submission(name)) for name in names}
+            return runs, {name: self._store.state(name, one.known) for name, one in runs.items()}
 
     def _situation(self, runs: dict[str, _Run], states: dict[str, RunState]) -> Situation:
         now = datetime.now(UTC)
@@ -86,8 +93,8 @@ class Explainer:
             expected_s={
                 (name, cell.id): expected_s
                 for name, run in runs.items()
-                for cell in steps[name].waiting
-                if (expected_s := run.placements[cell.id].expected_s) is not None
+                for cell in states[name].cells
+                if cell.waits and (expected_s := run.placements[cell.id].expected_s) is not None
             },
             nobody=self._nobody(),
         )

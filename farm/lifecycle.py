@@ -63,6 +63,11 @@ class CellState:
         last = self.attempts[-1] if self.attempts else None
         return last if last and last.state is not State.FINISHED else None
 
+    @property
+    def waits(self) -> bool:
+        """It has not ended, and no attempt is under way."""
+        return self.state is not State.FINISHED and not self.running
+
 
 @dataclass(frozen=True, slots=True)
 class RunState:

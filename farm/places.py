@@ -47,19 +47,24 @@ class Places:
         return met[1]
 
     def _fitting(self, placement: Placement, matrix: Matrix) -> tuple[str, ...]:
-        builder, cell = placement.builder, placement.cell
-        needs = (
-            placement.hypervisor,
-            (cell.hypervisor, cell.arch, cell.cpu),
-            (builder.hypervisor, builder.arch) if builder else None,
-            matrix.guest,
-            matrix.requires and matrix.requires.model_dump_json(),  # there are labels in it, which have no hash
-        )
+        needs = needs_of(placement, matrix)
         if needs not in self._known:
             self._known[needs] = tuple(
                 host.name for host in self._hosts if host.name in self.sizes and not misfit(placement, matrix, host)
             )
         return self._known[needs]
+
+
+def needs_of(placement: Placement, matrix: Matrix) -> tuple[object, ...]:
+    """All by which hosts are fit for a cell or not: what is equal fits the same ones."""
+    builder, cell = placement.builder, placement.cell
+    return (
+        placement.hypervisor,
+        (cell.hypervisor, cell.arch, cell.cpu),
+        (builder.hypervisor, builder.arch) if builder else None,
+        matrix.guest,
+        matrix.requires and matrix.requires.model_dump_json(),  # there are labels in it, which have no hash
+    )
 
 
 def size_of(thing: GuestSpec | Host) -> Size:

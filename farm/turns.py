@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
+from itertools import islice
 
 from farm.capacity import Capacity, Size, UnderWay
 from farm.model import Host, HostMark
@@ -51,35 +53,35 @@ class Situation:
         shut = {mark.name for mark in self.marks}
         return {host.name: size_of(host) for host in self.hosts if host.name not in shut}
 
-    @property
+    @cached_property
     def guests(self) -> tuple[UnderWay, ...]:
         """What is under way."""
         return tuple(one.guest for one in self.running)
 
+    @cached_property
+    def left(self) -> Mapping[str, Size]:
+        """What the hosts that take work have left."""
+        return self.capacity().left
+
+    @cached_property
+    def turns(self) -> Mapping[tuple[str, str], int]:
+        """Of all that wait the place, from 1, by run and cell and in the order of their turns.
+
+        That is the order in which they would start on hosts that are never full, without limits.
+        """
+        endless = {name: Size(size.vcpus * _HUGE, size.memory_mib * _HUGE) for name, size in self.sizes.items()}
+        queues = [replace(_cut(queue, _MOST_CELLS), limit=None, overdue=False) for queue in self.queues]
+        picks = choose(queues, Capacity(endless, self.guests))
+        return {(pick.run, pick.cell): place for place, pick in enumerate(picks, 1)}
+
     def capacity(self) -> Capacity:
-        """What the hosts have left."""
+        """What the hosts have left, to count on from there."""
         return Capacity(self.sizes, self.guests)
-
-
-def turn(farm: Situation, run: str, cell: str) -> int | None:
-    """The place of a cell among all that wait, from 1."""
-    for place, one in enumerate(_turns(farm), 1):
-        if one == (run, cell):
-            return place
-    return None
 
 
 def before(farm: Situation, run: str, cell: str) -> list[tuple[str, str]]:
     """The cells whose turn comes before that of one, by run and cell; none where that is not in the queue."""
-    turns = _turns(farm)
-    return turns[: turns.index((run, cell))] if (run, cell) in turns else []
-
-
-def _turns(farm: Situation) -> list[tuple[str, str]]:
-    """All that wait in the order of their turns: as they would start on hosts that are never full, without limits."""
-    endless = {name: Size(size.vcpus * _HUGE, size.memory_mib * _HUGE) for name, size in farm.sizes.items()}
-    queues = [replace(_cut(queue, _MOST_CELLS), limit=None, overdue=False) for queue in farm.queues]
-    return [(pick.run, pick.cell) for pick in choose(queues, Capacity(endless, farm.guests))]
+    return list(islice(farm.turns, farm.turns.get((run, cell), 1) - 1))
 
 
 def _cut(queue: Queue, most: int) -> Queue:

@@ -111,7 +111,7 @@ def test_the_queue_says_why_a_cell_waits(server: Serving, window: Window) -> Non
     server.wait_for(server.client("submit"), run, "running")
     page = window("submit").see("/queue")
     card = page.locator(".card").filter(has=page.get_by_role("link", name=run, exact=True))
-    expect(card).to_contain_text("the run may have 1 cells at once")
+    expect(card).to_contain_text("its run may have 1 cell under way at once, and has 1 (max-parallel)")
     assert server.client("submit").post(f"/api/v1/runs/{run}/cancel").status_code == 202
 
 

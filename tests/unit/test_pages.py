@@ -14,7 +14,9 @@ from farm.cli.local import LocalFarm
 from farm.cli.shelf import ShelfImages
 from farm.compat import packages_from
 from farm.config import load_settings
+from farm.explainer import Explainer
 from farm.model import AttemptKey, Evidence, Held, HostMark, Mark, Scope
+from farm.schedule import NO_LIMITS
 from farm.serve import Server
 from farm.store import Store
 from farm.store.database import writing
@@ -216,17 +218,18 @@ def test_the_queue_judges_by_the_hosts_that_are_there_as_explain_does(store: Sto
     made = submission("a").model_copy(update={"served": True})
     assert made.plan.placements[0].hosts == ("h",)
     run = store.create_run(made, now=now()).id
-    fleet = farm.fleet = farm.explainer._fleet = Rehearsal()
+    fleet = farm.fleet = Rehearsal()
+    farm.explainer = Explainer(store, fleet, NO_LIMITS, lambda: "")
     fleet.there = (a_host("new", 4),)
     reader = Visitor(farm)
-    assert "waits for room on a host" in reader.get("/queue").text
+    assert "nothing is in its way" in reader.get("/queue").text
     store.hosts.put(HostMark(name="new", mark=Mark.FAILED, reason="it burns", since=now()))
     told = reader.get("/queue").text
     why = "no host takes it now: h was there when the run was planned, and is gone"
     assert "no host takes it now: new was taken out: it burns; h was there when the run was planned" in told
     assert any("new was taken out: it burns" in reason for reason in farm.explainer.explain(run, "a").reasons)
     fleet.there = ()
-    farm.fleet = NoFleet()
+    farm.explainer = Explainer(store, NoFleet(), NO_LIMITS, lambda: "")
     assert why in reader.get("/queue").text
 
 
