@@ -29,6 +29,10 @@ class _Run:
         self.placements = {placement.cell.id: placement for placement in submission.plan.placements}
         self.known = KnownState()
 
+    def takes_s(self, cell: str) -> float | None:
+        """How long one of its cells takes: of a reservation that is known; None: it is not."""
+        return self.submission.reserved_s or self.placements[cell].expected_s
+
 
 class Explainer:
     """May be used by many threads."""
@@ -91,10 +95,10 @@ class Explainer:
             running=tuple(one for name, run in runs.items() for one in _running(run, states[name], now)),
             limits=self._limits,
             expected_s={
-                (name, cell.id): expected_s
+                (name, cell.id): takes_s
                 for name, run in runs.items()
                 for cell in states[name].cells
-                if cell.waits and (expected_s := run.placements[cell.id].expected_s) is not None
+                if cell.waits and (takes_s := run.takes_s(cell.id)) is not None
             },
             nobody=self._nobody(),
         )
@@ -104,10 +108,10 @@ def _running(run: _Run, state: RunState, now: datetime) -> Iterator[Running]:
     for cell in state.cells:
         if attempt := cell.running:
             guest = UnderWay(run.submission.owner, size_of(run.submission.plan.matrix.guest), attempt.host)
-            yield Running(guest, _left_s(attempt, run.placements[cell.id].expected_s, now))
+            yield Running(guest, _left_s(attempt, run.takes_s(cell.id), now))
 
 
-def _left_s(attempt: AttemptState, expected_s: float | None, now: datetime) -> float | None:
+def _left_s(attempt: AttemptState, takes_s: float | None, now: datetime) -> float | None:
     if attempt.held_until:
         return max(0.0, (attempt.held_until - now).total_seconds())
-    return None if expected_s is None else max(0.0, expected_s - (now - attempt.since).total_seconds())
+    return None if takes_s is None else max(0.0, takes_s - (now - attempt.since).total_seconds())

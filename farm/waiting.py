@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from farm.explain import Case, HostLine, reasons_of, what_hosts_say
 from farm.lifecycle import CellState, RunState, failed_hosts
@@ -42,8 +43,16 @@ class WaitingCell:
 
 
 @dataclass(frozen=True)
+class KeptGuest:
+    """The guest of a cell, which is there for a person."""
+
+    cell: str
+    until: datetime
+
+
+@dataclass(frozen=True)
 class RunInQueue:
-    """How far a run is, and what of it waits."""
+    """How far a run is, what of it waits, and which guests of it are kept."""
 
     id: str
     owner: str
@@ -55,6 +64,8 @@ class RunInQueue:
     waiting: int
     first: tuple[WaitingCell, ...]
     """Of those that wait the first, in the order of their turns."""
+    kept: tuple[KeptGuest, ...]
+    """As many at most."""
 
 
 def line_up(runs: Iterable[UnfinishedRun], farm: Situation, *, most_runs: int, most_cells: int) -> list[RunInQueue]:
@@ -89,7 +100,14 @@ def _in_queue(run: UnfinishedRun, farm: Situation, said: _Hosts, most_cells: int
         under_way=len(run.state.cells) - finished - len(waiting),
         waiting=len(waiting),
         first=tuple(_cells(run, waiting[:most_cells], farm, said)),
+        kept=tuple(islice(_kept(run), most_cells)),
     )
+
+
+def _kept(run: UnfinishedRun) -> Iterator[KeptGuest]:
+    for cell in run.state.cells:
+        if cell.running and (until := cell.running.held_until):
+            yield KeptGuest(cell.id, until)
 
 
 def _cells(run: UnfinishedRun, cells: Iterable[CellState], farm: Situation, said: _Hosts) -> Iterator[WaitingCell]:

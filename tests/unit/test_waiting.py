@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from farm.explainer import Explainer
-from farm.model import AttemptKey
+from farm.model import AttemptKey, Evidence, Held, Placed
 from farm.schedule import NO_LIMITS, Limits
 from farm.store import Store
 from farm.waiting import NOTHING, RunInQueue
@@ -22,11 +22,12 @@ class Farm:
         self.store = store
         self.limits = NO_LIMITS
         self.nobody = ""
+        self.vcpus = 2
 
     @property
     def explainer(self) -> Explainer:
         fleet = Rehearsal()
-        fleet.there = (a_host("h", 2),)
+        fleet.there = (a_host("h", self.vcpus),)
         return Explainer(self.store, fleet, self.limits, lambda: self.nobody)
 
     def submit(self, *cells: str, owner: str, ago_s: float = 0, priority: int = 50, **more: object) -> str:
@@ -97,3 +98,28 @@ def test_where_nothing_is_carried_out_everything_waits_for_that(farm: Farm) -> N
     farm.submit("a", owner="ann")
     farm.nobody = "there is no `farm serve`"
     assert farm.queue()[0].first[0].why == "there is no `farm serve`"
+
+
+def test_what_waits_for_a_reserved_guest_starts_at_its_end(farm: Farm, store: Store) -> None:
+    hour_s = 3600.0
+    kept = farm.submit("a", owner="ann", reserved_s=hour_s)
+    after = farm.submit("b", owner="bob", reserved_s=2 * hour_s, max_parallel=1)
+    last = farm.submit("c", owner="bob")
+    farm.limits = Limits(of={"bob": 1})
+    farm.vcpus = 1
+    key = farm.start(kept, "a")
+    store.record(key, [Placed(at=now(), host="h")], now=now())
+
+    def starts_s(run: str, cell: str) -> float | None:
+        return farm.explainer.explain(run, cell).starts_in_s
+
+    # It boots: it will be there for as long as it was asked for, however long other cells take.
+    assert starts_s(after, "b") == pytest.approx(hour_s, abs=30)
+    assert [run.first[0].takes_s for run in farm.queue()[1:]] == [2 * hour_s, None]
+    until = now() + timedelta(hours=5)
+    store.record(key, [Held(at=now(), command="x", until=until, evidence=Evidence())], now=now())
+    assert starts_s(after, "b") == pytest.approx(5 * hour_s, abs=30)
+    assert starts_s(last, "c") == pytest.approx(7 * hour_s, abs=30)
+    (first, *others) = farm.queue()
+    assert [(first.id, first.owner, guest.cell, guest.until) for guest in first.kept] == [(kept, "ann", "a", until)]
+    assert [run.kept for run in others] == [(), ()]
