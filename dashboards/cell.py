@@ -99,7 +99,7 @@ def _values(visit: Visit, run: str, cell: str, wish: Wish) -> dict[str, Any]:
         "is_last": part is None or part is whole.last,
         "bars": bars(part) if part else (),
         "going": whole.state is not State.FINISHED,
-        "own": visit.may(Scope.OPERATE) or (visit.identity.name == record.submission.owner and visit.may(Scope.SUBMIT)),
+        "own": visit.may_change(record.submission.owner),
         "seen": seen,
         "problem": record.cells[0].placement.problem,
         "logs": [(name, log_path(key, name)) for name in (store.files.logs(key) if part else ())],

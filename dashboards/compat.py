@@ -99,7 +99,7 @@ def _stated(visit: Visit, run: str, baseline: str, age: str) -> dict[str, Any]:
         max_age_s = parse_duration(age) if age else None
     except ValueError as error:
         raise ConfigError(f"cannot read the age {age!r}: {error}", hint="write 30d, or 12h") from error
-    age_s = float(str(max_age_s)) if max_age_s else None
+    age_s = None if max_age_s is None else float(str(max_age_s))
     asked = partial(Compatibility.statement, now=visit.now, baseline=baseline or None, max_age_s=age_s)
     made = visit.server.compat.ask(asked, run)
     query = urlencode({name: value for name, value in (("baseline", baseline), ("max_age", age)) if value})

@@ -107,7 +107,7 @@ def _values(visit: Visit, run: str, choice: Choice) -> dict[str, Any]:
         "seen": seen,
         "poll_s": 2 if len(whole.cells) <= _DELTA_CELLS else 5,
         "excluded": submission.plan.excluded,
-        "own": visit.identity.name == whole.run.owner or visit.may("operate"),
+        "own": visit.may_change(whole.run.owner),
         "problems": {one.cell.id: one.problem for one in submission.plan.placements if one.problem},
     }
 

@@ -41,6 +41,10 @@ class Visit:
         """Whether the visitor may do what takes a scope: for buttons."""
         return self.identity.may(Scope(scope))
 
+    def may_change(self, owner: str) -> bool:
+        """Whether the visitor may end what belongs to somebody: for buttons, as the API has it."""
+        return self.may(Scope.OPERATE) or (self.may(Scope.SUBMIT) and self.identity.name == owner)
+
     def query(self, **changes: Any) -> str:
         """The query of this page with some parameters changed; None takes one away."""
         kept = [(name, value) for name, value in self.request.query_params.multi_items() if name not in changes]

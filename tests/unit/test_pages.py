@@ -129,6 +129,35 @@ def test_how_to_get_into_a_guest_is_told_to_its_owner_and_operators(
 
 
 @pytest.mark.parametrize(
+    ("scope", "name", "may"),
+    [
+        (Scope.READ, "ada", False),
+        (Scope.SUBMIT, "ada", True),
+        (Scope.SUBMIT, "bob", False),
+        (Scope.OPERATE, "bob", True),
+    ],
+)
+def test_to_end_a_run_or_a_cell_is_offered_to_who_may(
+    store: Store, farm: Server, scope: Scope, name: str, *, may: bool
+) -> None:
+    run = seeded(store, AXES, unfinished=2)  # which are ada's
+    visitor = Visitor(farm, scope, name=name)
+    assert ("Cancel the run" in visitor.get(f"/runs/{run}").text) == may
+    assert ("End this cell" in visitor.get(f"/runs/{run}/cells/{CELL}").text) == may
+    assert (visitor.post(f"/runs/{run}/cancel").status_code == 303) == may
+
+
+@pytest.mark.parametrize(("age", "status"), [("", "supported"), ("0s", "not known"), ("99999d", "supported")])
+def test_an_age_of_nothing_is_a_limit(store: Store, farm: Server, age: str, status: str) -> None:
+    run = seeded(store, AXES)
+    try:
+        page = Visitor(farm).get(f"/statement?run={run}&age={age}").text
+    finally:
+        farm.compat.close()
+    assert f"2 {status}" in page
+
+
+@pytest.mark.parametrize(
     ("path", "form", "status"),
     [
         ("/hosts/nowhere/drain", {"reason": "a new disk"}, 404),
