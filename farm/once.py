@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -23,7 +22,7 @@ def once(
     """
     if key is None:
         return make(None)
-    claim = Claim(owner, key, hashlib.sha256(request.model_dump_json().encode()).hexdigest())
+    claim = Claim(owner, key, store.mark(request.model_dump_json()))
     keys = Keys(store.engine)
     if made := keys.claim(claim, now=datetime.now(UTC)):
         return store.outline(made)

@@ -29,7 +29,7 @@ class Claim(NamedTuple):
     owner: str
     key: str
     digest: str
-    """Of the request: the same key for another one is a mistake."""
+    """Of the request, by a key (`Store.mark`), for it may hold secrets: the same key for another one is a mistake."""
 
     @property
     def lease(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import tempfile
 from collections.abc import Mapping
@@ -18,10 +20,11 @@ _OF_RUN = select(t.secrets.c.name, t.secrets.c.sealed).where(t.secrets.c.run == 
 
 
 class Vault:
-    """Seals what goes into the table of secrets."""
+    """Seals what goes into the table of secrets, and marks what must be known again."""
 
     def __init__(self, key: bytes) -> None:
         self._fernet = Fernet(key)
+        self._mark = key  # as it is written: Fernet's own two keys are made of other bytes
 
     @classmethod
     def open(cls, folder: Path) -> Vault:
@@ -38,6 +41,13 @@ class Vault:
             finally:
                 Path(unfinished).unlink()
         return cls(path.read_bytes())
+
+    def mark(self, text: str) -> str:
+        """What tells a text that holds secrets from others: 64 hexadecimal digits.
+
+        Without the key nobody can try out which text it was.
+        """
+        return hmac.new(self._mark, text.encode(), hashlib.sha256).hexdigest()
 
     def put(self, db: Connection, run_id: str, secrets: Mapping[str, str]) -> None:
         """Keep the secrets of a run."""

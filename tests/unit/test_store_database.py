@@ -15,11 +15,12 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, event, text
 
-from farm.errors import ConfigError, FarmError, FullError, HostError
+from farm.errors import ConfigError, ConflictError, FarmError, FullError, HostError
 from farm.model import AttemptKey, Heartbeat
 from farm.store import Store
 from farm.store.database import MIGRATIONS, NEWEST, store_errors
 from farm.store.history import History
+from farm.store.keys import Claim, Keys
 from farm.store.tables import metadata
 from tests.unit.test_store import CELLS, NOW, submission
 
@@ -74,6 +75,24 @@ def test_a_store_of_the_first_version_keeps_its_runs(tmp_path: Path) -> None:
     key = AttemptKey(run=run.id, cell=run.cells[0].id, number=2)
     assert store.create_run(submission(name="hello"), now=NOW).id == "hello-2"
     assert not store.record(key, [Heartbeat(at=NOW)])
+    store.close()
+
+
+def test_digests_of_requests_that_were_made_without_a_key_are_forgotten(tmp_path: Path) -> None:
+    engine = create_engine(url_of(tmp_path))
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0005")
+        row = {"owner": "ada", "key": "k", "digest": "d" * 64, "created": NOW.isoformat()}
+        connection.execute(text("INSERT INTO idempotency VALUES (:owner, :key, :digest, NULL, :created)"), row)
+    engine.dispose()
+    store = opened(tmp_path)
+    with store.engine.connect() as connection:
+        assert connection.execute(text("SELECT key, digest FROM idempotency")).all() == [("k", "")]
+    with pytest.raises(ConflictError, match="it was used for another request"):
+        Keys(store.engine).claim(Claim("ada", "k", "d" * 64), now=NOW)
     store.close()
 
 
