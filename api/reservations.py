@@ -48,8 +48,6 @@ def reserve_guest(
         now=_now(),
         key=key,
     )
-    detail = {"cell": made.cell, "for_s": request.for_s}
-    server.access.note(identity.name, "reservation.create", made.id, detail, now=_now())
     server.wake()
     response.headers["Location"] = f"/api/v1/reservations/{made.id}"
     return made

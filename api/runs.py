@@ -50,14 +50,7 @@ async def submit_run(
 
     With an `Idempotency-Key`, a second request with the same key and body gets the run of the first.
     """
-
-    def submit() -> RunRecord:
-        run = server.intake.submit(body, owner=identity.name, key=key)
-        detail = {"project": run.submission.plan.matrix.name}
-        server.access.note(identity.name, "run.submit", run.id, detail, now=_now())
-        return run
-
-    run = await fetching(request, submit)
+    run = await fetching(request, lambda: server.intake.submit(body, owner=identity.name, key=key))
     server.wake()
     response.headers["Location"] = f"/api/v1/runs/{run.id}"
     return overview(run, {})
@@ -121,10 +114,7 @@ async def rerun_cells(
 
     def rerun() -> RunRecord:
         before = server.store.outline(run_named(server, run))
-        again = server.intake.rerun(before, body, owner=identity.name)
-        detail = {"of": before.id, "cells": len(again.cells)}
-        server.access.note(identity.name, "run.rerun", again.id, detail, now=_now())
-        return again
+        return server.intake.rerun(before, body, owner=identity.name)
 
     again = await apart(request, rerun)
     server.wake()

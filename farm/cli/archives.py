@@ -10,6 +10,7 @@ from farm.cli.shelf import ShelfImages
 from farm.compat import Compatibility, packages_from
 from farm.config import Settings
 from farm.documents import Documents
+from farm.model import COMMAND_LINE
 from farm.model.history import Baseline, CellTrends, Rank, TestHit, TestQuery, TestTrends
 from farm.model.waiver import Waiver, WaiverRequest
 from farm.references import References
@@ -21,8 +22,6 @@ from farm.store.access import Access
 from farm.store.baselines import Baselines
 from farm.store.history import History
 from farm.store.waivers import Waivers
-
-_BY = "command line"
 
 
 class Archive(Protocol):
@@ -104,7 +103,7 @@ class LocalArchive:
     def set_baseline(self, project: str, name: str, run: str) -> Baseline:
         """As Archive."""
         run_id, now = References(self.store).resolve(run), datetime.now(UTC)
-        made = Baselines(self.store.engine).set(project, name, run_id, by=_BY, now=now)
+        made = Baselines(self.store.engine).set(project, name, run_id, by=COMMAND_LINE, now=now)
         self._note("baseline.set", f"{project}/{name}", {"run": run_id})
         return made
 
@@ -121,7 +120,7 @@ class LocalArchive:
     def add_waiver(self, project: str, request: WaiverRequest) -> Waiver:
         """As Archive."""
         self._history.check(project)
-        made = Waivers(self.store.engine).add(project, request, by=_BY, now=datetime.now(UTC))
+        made = Waivers(self.store.engine).add(project, request, by=COMMAND_LINE, now=datetime.now(UTC))
         self._note("waiver.add", f"{project}/{made.id}", made.model_dump(mode="json"))
         return made
 
@@ -139,4 +138,4 @@ class LocalArchive:
         return History(self.store.engine)
 
     def _note(self, action: str, target: str, detail: dict[str, object]) -> None:
-        Access(self.store.engine).note(_BY, action, target, detail, now=datetime.now(UTC))
+        Access(self.store.engine).note(COMMAND_LINE, action, target, detail, now=datetime.now(UTC))

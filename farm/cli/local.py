@@ -21,6 +21,7 @@ from farm.explainer import Explainer
 from farm.intake import Fleet, Intake
 from farm.matrix import load
 from farm.model import (
+    COMMAND_LINE,
     AttemptKey,
     EventRecord,
     Host,
@@ -42,6 +43,7 @@ from farm.schedule import Limits
 from farm.serverconfig import load_config
 from farm.service import Service
 from farm.store import Store
+from farm.store.access import Access
 from farm.store.details import Details
 from farm.store.leases import SERVING
 
@@ -113,11 +115,15 @@ class LocalFarm:
 
     def drain(self, host: str, reason: str) -> HostLook:
         """As Farm; whoever carries runs out finds it in the store."""
-        return fleet.drain(self._store, self._fleet.hosts(), host, reason)
+        look = fleet.drain(self._store, self._fleet.hosts(), host, reason)
+        self._note("host.drain", host, reason=reason)
+        return look
 
     def resume(self, host: str) -> HostLook:
         """As Farm."""
-        return fleet.resume(self._store, self._fleet.hosts(), host)
+        look = fleet.resume(self._store, self._fleet.hosts(), host)
+        self._note("host.enable", host)
+        return look
 
     def _here_with_room(self) -> Iterator[Host]:
         """This machine, which is asked what it has left; those of a cluster say it themselves."""
@@ -138,7 +144,8 @@ class LocalFarm:
     def cancel(self, run: str) -> Overview:
         """As Farm; whoever carries the run out finds the wish in the store."""
         found = self._service.run(run)
-        self._store.request_cancel(found.id, now=datetime.now(UTC))
+        if self._store.request_cancel(found.id, now=datetime.now(UTC)):
+            self._note("run.cancel", found.id)
         return self.look(found.id)
 
     def rerun(self, run: str, request: RerunRequest) -> Overview:
@@ -193,7 +200,8 @@ class LocalFarm:
     def cancel_cells(self, run: str, pattern: str) -> Overview:
         """As Farm; whoever carries the run out finds the wish in the store."""
         run_id = References(self._store).resolve(run)
-        cancel_cells(self._store, run_id, pattern, now=datetime.now(UTC))
+        if cancelled := cancel_cells(self._store, run_id, pattern, now=datetime.now(UTC)):
+            self._note("cell.cancel", run_id, cells=len(cancelled), pattern=pattern)
         return self.look(run_id)
 
     def reserve(self, request: ReservationRequest) -> Reservation:
@@ -217,14 +225,21 @@ class LocalFarm:
 
     def extend(self, id_: str, until: datetime) -> Reservation:
         """As Farm; whoever carries it out finds the new end in the store."""
-        return self._reservations.extend(id_, until, now=datetime.now(UTC))
+        made = self._reservations.extend(id_, until, now=datetime.now(UTC))
+        self._note("reservation.extend", made.id, until=until.isoformat())
+        return made
 
     def release(self, id_: str) -> Reservation:
         """As Farm."""
-        return self._reservations.release(id_, now=datetime.now(UTC))
+        made = self._reservations.release(id_, now=datetime.now(UTC))
+        self._note("reservation.release", made.id)
+        return made
 
     def unserved(self) -> str:
         """As Farm."""
         if self._store.leases.held(SERVING, now=datetime.now(UTC)):
             return ""
         return f"nobody carries it out: there is no `farm serve` on {self._settings.state}"
+
+    def _note(self, action: str, target: str, **detail: object) -> None:
+        Access(self._store.engine).note(COMMAND_LINE, action, target, detail, now=datetime.now(UTC))

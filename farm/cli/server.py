@@ -25,7 +25,7 @@ from farm.cli.screen import err, out
 from farm.cli.shelf import ShelfImages
 from farm.cli.signals import leave_on_termination, raise_on_termination
 from farm.config import Settings, load_settings
-from farm.model import Scope
+from farm.model import COMMAND_LINE, Scope
 from farm.serverconfig import ServerConfig, load_config
 from farm.store import Store
 from farm.store.access import Access
@@ -166,7 +166,7 @@ def token_create(
     now = datetime.now(UTC)
     lasts_s = duration(expires)
     until = now + timedelta(seconds=lasts_s) if lasts_s else None
-    token, secret = _access().create_token(name, scope, by="command line", now=now, expires=until)
+    token, secret = _access().create_token(name, scope, by=COMMAND_LINE, now=now, expires=until)
     err.print(f"token {token.id} of {escape(name)}, scope {scope}; this is the only time that it is shown:")
     typer.echo(secret)
 
@@ -186,7 +186,7 @@ def token_list() -> None:
 @token_app.command("revoke")
 def token_revoke(token: Annotated[str, typer.Argument(metavar="ID", help="Its id: `farm token list`.")]) -> None:
     """Have a token good for nothing from now on."""
-    _access().revoke_token(token, by="command line", now=datetime.now(UTC))
+    _access().revoke_token(token, by=COMMAND_LINE, now=datetime.now(UTC))
 
 
 def _access() -> Access:

@@ -1,6 +1,6 @@
 """The words of the farm as frozen types, each defined once. Everything else imports them from here."""
 
-from farm.model.access import ANYONE, AuditRecord, Identity, TokenRecord
+from farm.model.access import ANYONE, COMMAND_LINE, AuditRecord, Identity, TokenRecord
 from farm.model.attempt import (
     ArtifactFound,
     AttemptEnded,
@@ -82,6 +82,7 @@ from farm.model.words import SCRIPTS, Blame, Ending, Mark, Phase, Scope, Start, 
 __all__ = [
     "ANYONE",
     "AUTO",
+    "COMMAND_LINE",
     "LAYER_SEPARATOR",
     "NO_LAYER",
     "NO_SOURCE",

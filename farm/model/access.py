@@ -11,6 +11,9 @@ from farm.model.words import Scope
 PRINCIPAL = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,79}$"
 """A name stands for whoever has a token of it: what is theirs is theirs by it. Without a space it is no trigger's."""
 
+COMMAND_LINE = "command line"
+"""Whoever may start programs on the machine of the store is called so in the audit log."""
+
 
 class Identity(Model):
     """Who asks."""

@@ -10,12 +10,13 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, and_, delete, insert, or_, select, update
+from sqlalchemy import Engine, and_, delete, insert, or_, select, update
 
 from farm.errors import ConfigError, HostError, NotFoundError
 from farm.model import AuditRecord, Identity, Scope, TokenRecord
 from farm.model.access import PRINCIPAL
 from farm.store import tables as t
+from farm.store.audit import write
 from farm.store.database import reading, writing
 from farm.store.events import text_of
 
@@ -63,7 +64,8 @@ class Access:
         }
         with writing(self._engine, "store the token") as db:
             db.execute(insert(t.tokens), row)
-            _note(db, by, "token.create", id_, {"name": name, "scope": scope, "expires": row["expires"]}, now=now)
+            detail = {"name": name, "scope": scope, "expires": row["expires"]}
+            write(db, by, "token.create", id_, detail, now=now)
         return self._token(id_), text
 
     def tokens(self) -> tuple[TokenRecord, ...]:
@@ -79,7 +81,7 @@ class Access:
             mine = and_(t.tokens.c.id == id_, t.tokens.c.revoked.is_(None))
             db.execute(update(t.tokens).where(mine).values(revoked=text_of(now)))
             db.execute(delete(t.sessions).where(t.sessions.c.token == id_))
-            _note(db, by, "token.revoke", id_, {}, now=now)
+            write(db, by, "token.revoke", id_, {}, now=now)
         self._recent.clear()
 
     def recent(self, secret: str, *, now: datetime) -> Identity | None:
@@ -132,7 +134,7 @@ class Access:
     def note(self, actor: str, action: str, target: str, detail: Mapping[str, Any], *, now: datetime) -> None:
         """Somebody has changed something."""
         with writing(self._engine, "write the audit log") as db:
-            _note(db, actor, action, target, detail, now=now)
+            write(db, actor, action, target, detail, now=now)
 
     def audit(self, *, before: int | None = None, limit: int = 100) -> tuple[AuditRecord, ...]:
         """What was changed, the newest first; `before` is the last of the page before."""
@@ -174,11 +176,6 @@ def _check_name(name: str) -> None:
 
 def _good(now: datetime) -> Any:
     return and_(t.tokens.c.revoked.is_(None), or_(t.tokens.c.expires.is_(None), t.tokens.c.expires > text_of(now)))
-
-
-def _note(db: Connection, actor: str, action: str, target: str, detail: Mapping[str, Any], *, now: datetime) -> None:
-    row = {"at": text_of(now), "actor": actor, "action": action, "target": target, "detail": dict(detail)}
-    db.execute(insert(t.audit), row)
 
 
 def _hash(secret: str) -> str:

@@ -47,6 +47,7 @@ from farm.model import (
     TestStatus,
 )
 from farm.store import tables as t
+from farm.store.audit import write_run
 from farm.store.database import open_database, reading, size_of, store_errors, writing
 from farm.store.events import Heard, change_alive, names, note, take, text_of
 from farm.store.files import Files
@@ -144,6 +145,7 @@ class Store:
 
         `owner` has the lease of a run that it carries out by itself (`farm.store.leases`), `claim` is the idempotency
         key that is used up by it, `secrets` are variables of its scripts, which are sealed and forgotten at its end.
+        The audit log has it from the same transaction on.
         """
         name = submission.plan.matrix.name
         with writing(self._engine, "store the run") as db:
@@ -174,6 +176,7 @@ class Store:
                 settle(db, claim, run_id)
             if owner:
                 begin(db, of_run(run_id), owner, now=now)
+            write_run(db, run_id, submission, key=claim.key if claim else None, now=now)
             note(db, "run-submitted", {"cells": len(cells)}, at=text_of(now), run=run_id)
         self._tell()
         return self.run(run_id)

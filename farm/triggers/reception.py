@@ -140,8 +140,6 @@ class Reception:
         trigger = self._trigger(hook.trigger)
         run = self._intake.submit(run_request(trigger, hook.push), owner=trigger.owner, key=hook.delivery)
         self._hooks.submitted(hook, run.id)
-        detail = {"project": run.submission.plan.matrix.name, "commit": hook.push.commit, "delivery": hook.delivery}
-        self._access.note(trigger.owner, "run.submit", run.id, detail, now=_now())
         log.info("a webhook has become a run", trigger=trigger.name, run=run.id, commit=hook.push.commit)
         self._wake()
 

@@ -84,7 +84,7 @@ def audited(store: Store, action: str) -> dict[str, Any]:
 def test_what_may_pass_is_tried_again_until_there_is_a_run(store: Store, begin: Begin) -> None:
     reasons = [SourceError("cannot fetch"), HostError("cannot reach"), ImageError("cannot build")]
     told = begin(list(reasons))
-    assert audited(store, "run.submit")["delivery"] == "d1"
+    assert audited(store, "run.submit")["key"] == "d1"
     assert told == reasons
     assert [run.project for run in store.runs(RunQuery())] == ["hello"]
     assert [one for one in Access(store.engine).audit() if one.action == "hook.fail"] == []
