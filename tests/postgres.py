@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import pytest
 from psycopg import sql
 
 from farm.store.database import open_database
+from tests.waiting import eventually
 
 _USER = "nobody"
 """Who runs it where the tests run as root: PostgreSQL refuses to."""
@@ -28,6 +28,8 @@ _OPTIONS = ("listen_addresses=", "fsync=off", "full_page_writes=off", "max_conne
 _FAST = "synchronous_commit=off"
 """What is committed may be lost when PostgreSQL crashes: not for tests in which it does."""
 _TEMPLATE = "template"
+START_S = 240.0
+"""It may have to recover first, on a machine that is busy."""
 
 
 def programs() -> Path:
@@ -60,9 +62,13 @@ class Postgres:
         with (self.folder / "log").open("ab") as log:
             how = {"cwd": self.folder, "stdout": log, "stderr": log, "user": _user()}
             self._process = self._starter.submit(partial(subprocess.Popen, watched, **how)).result()
-        while subprocess.run([self._bin / "pg_isready", "-q", "-h", self.folder], check=False).returncode:
-            assert self._process.poll() is None, (self.folder / "log").read_text()
-            time.sleep(0.05)
+        process, ask = self._process, [self._bin / "pg_isready", "-q", "-h", self.folder]
+        eventually(
+            lambda: subprocess.run(ask, check=False).returncode == 0,
+            within_s=START_S,
+            as_long_as=lambda: process.poll() is None,
+            what=lambda: f"PostgreSQL answers; it said: {(self.folder / 'log').read_text()}",
+        )
 
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
         """End it at once, or with SIGINT in good order; returns when it has ended."""

@@ -6,7 +6,6 @@ import getpass
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from urllib.parse import urlencode
 
 from runners.hosts.uri import HostUri, parse_uri
 from runners.keys import make_key_pair
+from tests.waiting import eventually
 
 START_S = 20.0
 
@@ -61,17 +61,22 @@ class Sshd:
         )
         config.write_text("\n".join(lines) + "\n")
         log = (self.folder / "log").open("ab")
-        self._process = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(config)], stderr=log)
+        process = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(config)], stderr=log)
         log.close()
-        until = time.monotonic() + START_S
-        while time.monotonic() < until and self._process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                time.sleep(0.02)
-            else:
-                return
-        raise AssertionError((self.folder / "log").read_text())
+        self._process = process
+        eventually(
+            self._listens,
+            within_s=START_S,
+            as_long_as=lambda: process.poll() is None,
+            what=lambda: f"sshd listens; it said: {(self.folder / 'log').read_text()}",
+        )
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
 
     def hang_up(self) -> None:
         """End every connection; it goes on to listen."""

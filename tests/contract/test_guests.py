@@ -67,7 +67,11 @@ CRASHES = {"lxc": Crash("poweroff -f\nsleep 60\n", "", "")}
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     yield request.param
     if request.param["hypervisor"] != "fake":
-        eventually(lambda: machines_left() == [], within_s=GONE_S, what="what was killed has ended")
+        eventually(
+            lambda: machines_left() == [],
+            within_s=GONE_S,
+            what=lambda: f"what was killed has ended; there is: {machines_left()}",
+        )
 
 
 def machines_left() -> list[str]:

@@ -21,6 +21,7 @@ from runners.hosts.link import Link, LocalLink, link_to
 from runners.hosts.ssh import SshLink
 from runners.hosts.uri import parse_uri
 from tests.sshd import Sshd, sshd
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -162,10 +163,14 @@ def test_a_command_ends_there_when_nobody_waits_any_more(server: Sshd, tmp_path:
     work = link.execute(f"trap 'echo ended >{mark}; exit 1' TERM; sleep 600 & wait", deadline=soon(5))
     with pytest.raises(DeadlineError):
         wait_for(work)
-    until = soon(30)
-    while not mark.exists() and until.remaining:
-        link.run("sleep 0.1", deadline=soon())
-    assert mark.read_text() == "ended\n"
+    said = ""
+
+    def ended() -> bool:
+        nonlocal said
+        said = mark.read_text() if mark.exists() else ""  # the shell makes the file, and only then writes to it
+        return said == "ended\n"
+
+    eventually(ended, within_s=30, what=lambda: f"the command has ended; it said: {said!r}")
     link.close()
 
 

@@ -28,6 +28,7 @@ from runners.hosts.ssh import SshLink
 from runners.images import Image
 from runners.images.spec import Manifest
 from tests.sshd import Sshd, sshd
+from tests.waiting import eventually
 
 MIB = 1024 * 1024
 HOSTILE = ("hostname", "a'; touch evil; '", "$(touch evil)", "two\nlines", " -rf")
@@ -171,8 +172,8 @@ def test_a_transfer_that_is_given_up_leaves_nothing(
     pool: Pool, large: Image, root: Path, going_on: threading.Event
 ) -> None:
     with closing(pool.ensure(large, soon())) as work:
-        wait_until((root / "pool" / f".{large.digest}.partial").exists, work)
-    wait_until(lambda: left(root) == [])
+        begin(work, root / "pool" / f".{large.digest}.partial")
+    until_nothing_is_left(root)
     going_on.set()
     wait_for(pool.ensure(large, soon()))
 
@@ -183,25 +184,27 @@ def large(tmp_path: Path) -> Image:
     return make_image(tmp_path / "large", seed="large", disk=os.urandom(48 * MIB))
 
 
-def wait_until(holds: object, work: Work[object] | None = None) -> None:
+def begin(work: Work[object], partial: Path) -> None:
+    """Do some work until the file is there that says that it is under way."""
     until = soon(60)
-    while not holds():  # type: ignore[operator]
-        assert until.remaining
-        if work:
-            next(work)
-        else:
-            time.sleep(0.02)
+    while not partial.exists():
+        assert until.remaining, f"{partial.name} is there; there is: {list(partial.parent.glob('*'))}"
+        next(work)
+
+
+def until_nothing_is_left(root: Path) -> None:
+    eventually(lambda: left(root) == [], what=lambda: f"nothing is left in the pool; there is: {left(root)}")
 
 
 @pytest.mark.usefixtures("going_on")
 def test_a_connection_that_breaks_leaves_nothing(server: Sshd, large: Image, root: Path) -> None:
     link = SshLink(server.uri())
     work = Pool(link, str(root)).ensure(large, soon())
-    wait_until((root / "pool" / f".{large.digest}.partial").exists, work)
+    begin(work, root / "pool" / f".{large.digest}.partial")
     server.hang_up()
     with pytest.raises(HostError, match=r"cannot finish a command on .*: the connection went away"):
         wait_for(work)
-    wait_until(lambda: left(root) == [])
+    until_nothing_is_left(root)
     link.close()
 
 
@@ -266,7 +269,11 @@ def test_who_waits_in_vain_is_told(pool: Pool, image: Image, root: Path) -> None
     (root / "pool").mkdir(parents=True)
     with subprocess.Popen(["flock", str(root / "pool" / f".{image.digest}.lock"), "sleep", "100"]) as holder:
         try:
-            wait_until(lambda: locked(root / "pool" / f".{image.digest}.lock"))
+            eventually(
+                lambda: locked(root / "pool" / f".{image.digest}.lock"),
+                as_long_as=lambda: holder.poll() is None,
+                what="the image is locked",
+            )
             with pytest.raises(DeadlineError, match="cannot"):
                 wait_for(pool.ensure(image, soon(2)))
         finally:

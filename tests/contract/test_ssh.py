@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ from runners.ssh import SshShell, connect, tcp
 from runners.transport import Transport
 from tests.orders import make_order
 from tests.ssh_server import Server, serving
+from tests.waiting import eventually
 
 PEERS = ("aes-gcm", "chacha", pytest.param("dropbear", marks=pytest.mark.guest))
 
@@ -198,10 +198,7 @@ def test_a_channel_that_is_closed_while_keys_are_exchanged(server: Server, tmp_p
     with (tmp_path / "end").open("w"):
         sockets[0].hold()
         shell._transport._send_kex_init()
-    deadline = soon()
-    while not channel.closed:
-        deadline.check()
-        time.sleep(0.01)
+    eventually(lambda: channel.closed, what="the channel is closed")
     sockets[0].let_go()
     assert run(shell, "echo after")[1][Stream.STDOUT] == b"after\n"
     shell.close()

@@ -8,12 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.orders import make_order
+from tests.waiting import eventually
 
 PROGRAM = """
 import sys
@@ -31,7 +31,7 @@ for _ in guest.boot(Deadline.after(600, "boot the guest")):
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -52,9 +52,6 @@ def test_a_guest_goes_with_the_process_that_made_it(tmp_path: Path) -> None:
     owner.send_signal(signal.SIGKILL)
     owner.wait()
     owner.stdout.close()
-    until = time.monotonic() + 60
-    while (is_alive(int(pid)) or Path(folder).exists()) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not is_alive(int(pid))
-    assert not Path(folder).exists()
+    eventually(lambda: not is_alive(int(pid)), what="the guest's machine has ended")
+    eventually(lambda: not Path(folder).exists(), what=f"{folder} is gone")
     shutil.rmtree(runtime, ignore_errors=True)

@@ -74,12 +74,24 @@ def test_a_cancel_in_any_phase_leaves_no_guest(server: Serving, phase: Phase) ->
     run = _submitted(client, server.upload(client, large))
     store = Store.open(f"sqlite:///{server.state / 'farm.db'}", server.state)
     try:
-        eventually(lambda: _phase(store, run) is phase, within_s=REACHED_S)
+        eventually(
+            lambda: _phase(store, run) is phase,
+            within_s=REACHED_S,
+            what=lambda: f"the phase is {phase}; it is {_phase(store, run)}",
+        )
         began = time.monotonic()
         client.post(f"/api/v1/runs/{run}/cancel").raise_for_status()
-        eventually(lambda: not (_machines(server) or _made(server)), within_s=GONE_S)
+        eventually(
+            lambda: not (_machines(server) or _made(server)),
+            within_s=GONE_S,
+            what=lambda: f"nothing is left of the guest; there is: {_machines(server)} {_made(server)}",
+        )
         took_s = time.monotonic() - began
-        eventually(lambda: store.outline(run).state is State.FINISHED, within_s=GONE_S)
+        eventually(
+            lambda: store.outline(run).state is State.FINISHED,
+            within_s=GONE_S,
+            what=lambda: f"the run is finished; it is {store.outline(run).state}",
+        )
         (cell,) = store.run(run).cells
     finally:
         store.close()
@@ -93,13 +105,17 @@ def test_a_cancel_in_any_phase_leaves_no_guest(server: Serving, phase: Phase) ->
 def test_a_host_that_was_taken_out_is_tested_with_a_guest_and_takes_work_again(server: Serving) -> None:
     store = Store.open(f"sqlite:///{server.state / 'farm.db'}", server.state)
     try:
-        eventually(lambda: not _machines(server), within_s=GONE_S)
+        _until_no_machine_is_left(server)
         host = store.run("cancelled-1").cells[0].attempts[0].host
         now = datetime.now(UTC)
         store.hosts.put(HostMark(name=host, mark=Mark.FAILED, reason="it burns", since=now, due=now))
-        eventually(lambda: bool(_machines(server)), within_s=60)
-        eventually(lambda: store.hosts.all() == (), within_s=120)
-        eventually(lambda: not _machines(server), within_s=GONE_S)
+        eventually(lambda: _machines(server), within_s=60, what="the host is tested with a guest")
+        eventually(
+            lambda: store.hosts.all() == (),
+            within_s=120,
+            what=lambda: f"the host takes work again; it is marked: {store.hosts.all()}",
+        )
+        _until_no_machine_is_left(server)
     finally:
         store.close()
     assert "a host takes work again" in server.log.read_text()
@@ -121,6 +137,14 @@ def _phase(store: Store, run: str) -> Phase | None:
 
 def _machines(server: Serving) -> list[int]:
     return [one.pid for one in processes(server.runtime) if one.kind == "qemu"]
+
+
+def _until_no_machine_is_left(server: Serving) -> None:
+    eventually(
+        lambda: not _machines(server),
+        within_s=GONE_S,
+        what=lambda: f"no machine is left; there is: {_machines(server)}",
+    )
 
 
 def _made(server: Serving) -> list[Entry]:

@@ -122,7 +122,7 @@ def test_what_an_amd64_guest_has_built_runs_in_the_foreign_one(arch: str) -> Non
     facts = [event.facts for event in events if isinstance(event, GuestCreated)][-1]
     assert facts.builder
     assert (facts.image, facts.builder.image) == (f"debian-13/{arch}", "debian-13/amd64")
-    eventually(lambda: machines() == 0, within_s=5, what="what was killed has ended")
+    eventually(lambda: machines() == 0, within_s=5, what=lambda: f"what was killed has ended; there are: {machines()}")
 
 
 def test_a_native_cell_is_built_by_the_same_script_in_its_own_guest() -> None:

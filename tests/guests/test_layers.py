@@ -89,12 +89,19 @@ def settings(tmp_path: Path) -> Settings:
     return known.model_copy(update={"cache": tmp_path})
 
 
+def until_no_machine_is_left() -> None:
+    """Wait until there is none; one that was killed may take a moment to end."""
+    eventually(
+        lambda: machines_left() == [], within_s=GONE_S, what=lambda: f"no machine is left; there is: {machines_left()}"
+    )
+
+
 @pytest.fixture
 def catalogue(settings: Settings, token: str) -> Iterator[Catalogue]:
     """The images; what a test has put there goes with it, and it leaves no guest."""
     made = Catalogue(settings.cache / "images", settings.mirror)
     yield made
-    eventually(lambda: machines_left() == [], within_s=GONE_S)
+    until_no_machine_is_left()
     for image in made.list():
         if image.manifest.base and image.manifest.layers == (token,):
             assert made.remove(image)
@@ -268,7 +275,7 @@ def test_a_process_that_was_killed_leaves_no_image_and_does_not_hinder_the_next(
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert catalogue.name(order.image, order.guest.disk_mib) not in catalogue.shelf.names()
-    eventually(lambda: machines_left() == [], within_s=GONE_S)
+    until_no_machine_is_left()
     log, image = finish(putting_on(catalogue, settings, order))
     assert b"it runs" in log
     assert made_by(order, catalogue) == [image]

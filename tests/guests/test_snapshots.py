@@ -56,7 +56,11 @@ def cache(tmp_path: Path) -> Settings:
 @pytest.fixture
 def backend(cache: Settings) -> Iterator[LibvirtBackend]:
     yield LibvirtBackend(QEMU, cache)
-    eventually(lambda: machines_left() == [], within_s=5, what="what was killed has ended")
+    eventually(
+        lambda: machines_left() == [],
+        within_s=5,
+        what=lambda: f"what was killed has ended; there is: {machines_left()}",
+    )
 
 
 @contextmanager
@@ -313,9 +317,12 @@ def test_a_killed_save_leaves_nothing_that_is_used(backend: LibvirtBackend, cach
     for line in maker.stdout:
         if "booting a guest to be kept" in line:
             break
-    while not list(cache.cache.glob("snapshots/.*.partial/memory")):
-        assert maker.poll() is None
-        time.sleep(0.01)
+    eventually(
+        lambda: list(cache.cache.glob("snapshots/.*.partial/memory")),
+        within_s=240,
+        as_long_as=lambda: maker.poll() is None,
+        what="the memory is being saved",
+    )
     maker.send_signal(signal.SIGKILL)
     maker.communicate()
     with running(backend) as (guest, _):

@@ -11,8 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from farm.config import load_settings
 from farm.store import Store
 from farm.store.details import Details
 from tests.lab.network import Machine, Network
+from tests.waiting import eventually
 
 BIN = Path(sys.executable).parent
 PORT = 6379
@@ -127,8 +127,19 @@ class Cluster:
             there = {line.split()[0] for line in said.splitlines() if "takes work" in line}
             return said if there >= set(names) else ""
 
-        eventually(begun, within_s=within_s, what=f"{', '.join(names)} have been probed")
-        return str(eventually(listed, within_s=within_s, what=f"{', '.join(names)} take work"))
+        eventually(
+            begun,
+            within_s=within_s,
+            what=lambda: f"{', '.join(names)} have been probed; they said: {self._logs(names)}",
+        )
+        return eventually(
+            listed,
+            within_s=within_s,
+            what=lambda: f"{', '.join(names)} take work; the list is: {self.ask('host', 'list')}",
+        )
+
+    def _logs(self, names: Sequence[str]) -> dict[str, str]:
+        return {name: self.nodes[name].log.read_text() for name in names}
 
     def _all_live(self) -> None:
         for node in self.nodes.values():
@@ -184,8 +195,12 @@ def cluster(folder: Path, network: Network) -> Iterator[Cluster]:
         stack.callback(process.wait, _GONE_S)
         stack.callback(process.terminate)
         made = Cluster(folder, network, head, environment, stack)
-        eventually(lambda: process.poll() is not None or _listens(made), within_s=_UP_S, what="the head listens")
-        assert process.poll() is None, (folder / "head.log").read_text()
+        eventually(
+            lambda: _listens(made),
+            within_s=_UP_S,
+            as_long_as=lambda: process.poll() is None,
+            what=lambda: f"the head listens; it said: {(folder / 'head.log').read_text()}",
+        )
         yield made
 
 
@@ -199,12 +214,3 @@ def _listens(made: Cluster) -> bool:
 
 HEAD = ("start", "--head", "--block", "--num-cpus=0", "--include-dashboard=false", "--disable-usage-stats")
 """A head that runs no guests: as in docs/systemd/farm-head.service."""
-
-
-def eventually(value: Callable[[], Any], *, within_s: float, what: str) -> Any:
-    """The value as soon as it is a true one; it has to become one within this time."""
-    until = time.monotonic() + within_s
-    while not (found := value()):
-        assert time.monotonic() < until, f"not within {within_s:g} s: {what}"
-        time.sleep(0.2)
-    return found

@@ -11,10 +11,11 @@ import pytest
 
 from farm.config import EMBEDDED, load_settings
 from farm.model import ImageSpec
-from tests.lab.cluster import BIN, Cluster, cluster, eventually
+from tests.lab.cluster import BIN, Cluster, Node, cluster
 from tests.lab.lab import Lab, lab_host
 from tests.lab.network import network
 from tests.lab.priming import know_slowness, prime
+from tests.waiting import eventually
 
 XEN = ("xen-hvm", "xen-pvh", "xen-pv")
 ARCHS = ("amd64", "riscv64", "s390x")
@@ -61,7 +62,9 @@ def test_a_host_that_is_short_of_memory_gets_nothing_new_and_says_why(three: Clu
     short = three.start("short", variables={"FARM_KEEP_MEMORY": "999G"})
     three.wait_for("a", "b", "c")
     listed = eventually(
-        lambda: _with(three.ask("host", "list"), "takes nothing new"), within_s=120, what="short is seen"
+        lambda: _with(three.ask("host", "list"), "takes nothing new"),
+        within_s=120,
+        what=lambda: f"short is seen; the list is: {three.ask('host', 'list')}",
     )
     assert "short" in listed
     assert "takes nothing new with fewer than 1022976" in " ".join(listed.split())
@@ -77,7 +80,7 @@ def test_a_drained_host_ends_what_it_has_and_gets_nothing_new(three: Cluster) ->
     three.wait_for("a", "b", "c")
     axes = {"image": ["debian-13"], "arch": ["amd64"], "hypervisor": ["qemu"], "n": [1, 2, 3, 4]}
     run = three.run({"axes": axes, "test": "sleep 45\n"})
-    eventually(lambda: run.poll() is not None or three.guests_on("a"), within_s=_RUN_S, what="a guest is on a")
+    _until_a_guest_is_on(three, "a", run, within_s=_RUN_S)
     said = three.ask("host", "drain", "a", "--reason", "a new disk")
     assert "a gets nothing new; 1 guests go on to their end" in said
     assert "drained: a new disk" in three.ask("host", "list")
@@ -100,8 +103,7 @@ def test_a_host_is_killed_and_its_cells_finish_elsewhere(three: Cluster) -> None
         "test": "sleep 20\ncat hello.txt\n",
     }
     run = three.run(matrix)
-    eventually(lambda: run.poll() is not None or three.guests_on("b"), within_s=_RUN_S, what="a guest is on b")
-    assert run.poll() is None, three.said()
+    _until_a_guest_is_on(three, "b", run, within_s=_RUN_S)
     three.cut("b")
 
     status = run.wait(_RUN_S)
@@ -121,11 +123,11 @@ def test_a_node_leaves_nothing_behind_when_it_is_told_to_end(three: Cluster) -> 
     three.wait_for("a", "c")
     axes = {"image": ["debian-13"], "arch": ["amd64"], "hypervisor": ["qemu"], "n": [1, 2]}
     run = three.run({"axes": axes, "retries": {"infra": 2}, "test": "sleep 30\n"})
-    eventually(lambda: run.poll() is not None or three.guests_on("c"), within_s=_RUN_S, what="a guest is on c")
+    _until_a_guest_is_on(three, "c", run, within_s=_RUN_S)
     node = three.nodes["c"]
     node.end()
     assert node.process.returncode == 0, node.log.read_text()
-    eventually(lambda: not node.machine.processes(), within_s=30, what="nothing runs on c")
+    _until_nothing_runs_on(node)
     assert {path.name for path in node.runtime.iterdir()} <= {"ledger", "reaper.lock", "reaper.log"}
     assert run.wait(_RUN_S) == 0, three.said()
 
@@ -135,7 +137,7 @@ def test_a_host_ends_when_its_head_is_gone(three: Cluster) -> None:
     three.head.kill()
     assert node.process.wait(_GONE_S) == 2
     assert "cannot go on as a node: Ray has ended" in node.log.read_text()
-    eventually(lambda: not node.machine.processes(), within_s=30, what="nothing runs on a")
+    _until_nothing_runs_on(node)
 
 
 @pytest.fixture
@@ -184,7 +186,7 @@ def test_one_matrix_over_all_hypervisors_and_one_host_of_them_is_killed(mixed: t
     axes |= {"hypervisor": ["qemu", "xen-pv"]}
     # With a second try, its cell would wait for the host to come back.
     run = made.run({"axes": axes, "retries": {"infra": 0}, "test": "sleep 60\n", **common})
-    eventually(lambda: run.poll() is not None or made.guests_on("xen"), within_s=_LAB_S, what="a guest is on xen")
+    _until_a_guest_is_on(made, "xen", run, within_s=_LAB_S)
     xen.kill()
     assert run.wait(_LAB_S) == 2, made.said()
     cells = made.report()
@@ -192,6 +194,24 @@ def test_one_matrix_over_all_hypervisors_and_one_host_of_them_is_killed(mixed: t
     assert (lost["verdict"], lost["blame"]) == ("error", "infra"), lost
     assert lost["summary"]
     assert cells["debian-13/amd64/qemu"]["outcome"]["verdict"] == "passed"
+
+
+def _until_a_guest_is_on(made: Cluster, name: str, run: subprocess.Popen[bytes], *, within_s: float) -> None:
+    """It is one of a run's."""
+    eventually(
+        lambda: made.guests_on(name),
+        within_s=within_s,
+        as_long_as=lambda: run.poll() is None,
+        what=lambda: f"a guest is on {name}; the commands said: {made.said()}",
+    )
+
+
+def _until_nothing_runs_on(node: Node) -> None:
+    eventually(
+        lambda: not node.machine.processes(),
+        within_s=30,
+        what=lambda: f"nothing runs on {node.name}; there is: {node.machine.processes()}",
+    )
 
 
 def _with(said: str, word: str) -> str:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from farm.errors import HostError
 from runners.hosts.libvirtd import libvirtd
 from runners.hosts.uri import parse_uri
 from tests.lab.lab import Lab, lab_host
+from tests.waiting import eventually
 
 _GUEST = """\
 set -e
@@ -103,8 +103,7 @@ def test_nothing_stays_of_a_host_whose_owner_was_killed(tmp_path: Path) -> None:
         folder = known_hosts.parent
         assert _machines_of(folder)
         owner.send_signal(signal.SIGKILL)
-    while folder.exists():
-        time.sleep(0.05)
+    eventually(lambda: not folder.exists(), within_s=3000, what=f"{folder} is gone")
     assert not _machines_of(folder)
 
 

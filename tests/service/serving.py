@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.waiting import eventually
 
 PROGRAM = Path(sys.executable).with_name("farm")
 START_S = 240.0
@@ -60,16 +61,16 @@ class Serving:
     def start(self, port: int = 0) -> None:
         """Start it, and wait until it says where it listens."""
         before = self.log.stat().st_size if self.log.exists() else 0
-        self.spawn(port)
-        assert self.process
-        until = time.monotonic() + START_S
-        while not (found := re.search(rb"serving on (http://\S+)", self.log.read_bytes()[before:])):
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < until, self.log.read_text()
-            time.sleep(0.05)
+        process = self.spawn(port)
+        found = eventually(
+            lambda: re.search(rb"serving on (http://\S+)", self.log.read_bytes()[before:]),
+            within_s=START_S,
+            as_long_as=lambda: process.poll() is None,
+            what=lambda: f"the server listens; it said: {self.log.read_text()}",
+        )
         self.url = found[1].decode()
 
-    def spawn(self, port: int = 0) -> None:
+    def spawn(self, port: int = 0) -> subprocess.Popen[bytes]:
         """Start it without waiting."""
         (self.folder / "farm.toml").write_text(f"port = {port}\n{self.settings}")
         with self.log.open("ab") as log:
@@ -81,6 +82,7 @@ class Serving:
                 stdout=log,
                 stderr=log,
             )
+        return self.process
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it, and wait until it has ended."""
@@ -132,10 +134,14 @@ class Serving:
 
     def wait_for(self, client: httpx.Client, run: str, state: str = "finished", timeout_s: float = 60) -> Any:
         """The overview of a run as soon as it is in a state."""
-        until = time.monotonic() + timeout_s
-        while (found := client.get(f"/api/v1/runs/{run}").json())["run"]["state"] != state:
-            assert time.monotonic() < until, found
-            time.sleep(0.05)
+        found: Any = None
+
+        def reached() -> bool:
+            nonlocal found
+            found = client.get(f"/api/v1/runs/{run}").json()
+            return bool(found["run"]["state"] == state)
+
+        eventually(reached, within_s=timeout_s, what=lambda: f"{run} is {state}; it is: {found}")
         return found
 
     def _env(self) -> dict[str, str]:

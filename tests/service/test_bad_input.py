@@ -254,8 +254,11 @@ def test_an_upload_that_breaks_off_leaves_nothing(server: Serving) -> None:
     with connection(server) as peer:
         head = f"POST {API}/sources HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token('submit')}\r\n"
         peer.sendall(f"{head}Content-Type: application/x-tar\r\nContent-Length: 1000000\r\n\r\n".encode() + b"x" * 5000)
-        eventually(lambda: sorted(folder.iterdir()) != before)
-    eventually(lambda: sorted(folder.iterdir()) == before)
+        eventually(lambda: sorted(folder.iterdir()) != before, what="the upload has begun")
+    eventually(
+        lambda: sorted(folder.iterdir()) == before,
+        what=lambda: f"nothing is left of the upload; there is: {sorted(folder.iterdir())}",
+    )
     assert admin.get(f"{API}/me").status_code == 200
 
 

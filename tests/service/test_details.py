@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any, NamedTuple
 from xml.etree.ElementTree import fromstring
 
@@ -234,9 +233,7 @@ def test_a_run_that_has_not_changed_is_not_sent_again(done: Done) -> None:
 def test_what_was_kept_of_a_run_is_what_the_store_has_after_every_change(server: Serving) -> None:
     client = server.client("submit")
     run = server.submit(client, "sleep 1\necho hello")
-    until = time.monotonic() + 60
-    while client.get(f"{RUNS}/{run}").json()["run"]["state"] != "finished":
-        assert time.monotonic() < until
+    server.wait_for(client, run)
     seen = client.get(f"{RUNS}/{run}").json()
     report = client.get(f"{RUNS}/{run}/report/json").json()
     assert seen["run"] == report["run"]

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 
 from tests.chaos.processes import processes
 from tests.service.serving import PROGRAM, Serving
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -24,8 +24,8 @@ LONG_S = 120.0
 
 
 def left_behind(runtime: Path) -> list[str]:
-    """Processes that name the server's runtime folder, but for the reaper, which ends by itself."""
-    found = []
+    """Processes that name the server's runtime folder, but for the reaper, which ends by itself; and ledgers."""
+    found = [str(path) for path in (runtime / "ledger").glob("*")]
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
@@ -38,10 +38,11 @@ def left_behind(runtime: Path) -> list[str]:
 
 def gone(server: Serving) -> None:
     """Wait until nothing is left of it."""
-    until = time.monotonic() + LONG_S
-    while (processes := left_behind(server.runtime)) or any((server.runtime / "ledger").glob("*")):
-        assert time.monotonic() < until, processes
-        time.sleep(0.1)
+    eventually(
+        lambda: not left_behind(server.runtime),
+        within_s=LONG_S,
+        what=lambda: f"nothing is left of the server; there is: {left_behind(server.runtime)}",
+    )
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -83,14 +84,17 @@ def test_told_twice_it_leaves_at_once_and_the_reaper_does_the_rest(
     run = server.submit(client, "sleep 300")
     server.wait_for(client, run, "running")
     client.close()
-    assert server.process is not None
-    server.process.send_signal(signal.SIGTERM)
-    until = time.monotonic() + LONG_S
-    while "ending: the guests" not in server.log.read_text() and server.process.poll() is None:
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    server.process.send_signal(how)
-    assert server.process.wait(LONG_S) == 128 + how
+    process = server.process
+    assert process is not None
+    process.send_signal(signal.SIGTERM)
+    eventually(
+        lambda: "ending: the guests" in server.log.read_text(),
+        within_s=LONG_S,
+        as_long_as=lambda: process.poll() is None,
+        what=lambda: f"it ends its guests; it said: {server.log.read_text()}",
+    )
+    process.send_signal(how)
+    assert process.wait(LONG_S) == 128 + how
     assert "leaving at once: the reaper destroys the guests" in server.log.read_text()
     gone(server)
 
@@ -110,11 +114,12 @@ def test_told_to_end_while_it_starts_it_leaves_nothing(tmp_path: Path, runtime: 
         process = subprocess.Popen(
             [str(PROGRAM), "serve"], env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out
         )
-    until = time.monotonic() + LONG_S
-    while not list(runtime.glob("r????/*")):  # Ray has begun to make its files
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < until, log.read_text()
-        time.sleep(0.02)
+    eventually(
+        lambda: list(runtime.glob("r????/*")),
+        within_s=LONG_S,
+        as_long_as=lambda: process.poll() is None,
+        what=lambda: f"Ray has begun to make its files; the server said: {log.read_text()}",
+    )
     process.send_signal(signal.SIGTERM)
     assert process.wait(LONG_S) != 0
     gone(Serving(tmp_path, runtime))

@@ -160,7 +160,10 @@ def run_of(server: Serving, project: str, **labels: str) -> dict[str, Any]:
     """The newest run with these labels, when it has finished."""
     client = server.client("read")
     query = {"project": project, "label": [f"{key}={value}" for key, value in labels.items()]}
-    runs = eventually(lambda: client.get("/api/v1/runs", params=query).json()["runs"])
+    runs: list[dict[str, Any]] = eventually(
+        lambda: client.get("/api/v1/runs", params=query).json()["runs"],
+        what=lambda: f"there is a run with {query}; the server said: {server.log.read_text()}",
+    )
     overview: dict[str, Any] = server.wait_for(client, runs[0]["id"])["run"]
     return overview
 
@@ -364,7 +367,10 @@ def test_a_commit_that_cannot_be_fetched_is_told_and_may_come_again(
 
     for count in (1, 2):
         assert send(hooked, "gitea", body, X_Gitea_Delivery=id_).status_code == 202
-        eventually(lambda count=count: len(failures()) == count)
+        eventually(
+            lambda count=count: len(failures()) == count,
+            what=lambda count=count: f"it was told {count} times; it was: {failures()}",
+        )
     assert failures()[0]["actor"] == "trigger hook-gitea"
     assert "cannot" in failures()[0]["detail"]["problem"]
     assert "cannot submit the run of a webhook" in hooked.log.read_text()
@@ -409,12 +415,12 @@ def test_what_was_given_up_can_be_retried(hooked: Serving, forge: StandIn, commi
 
     forge.fail(410, 410, about='"hook-by-hand"')
     run = hooked.submit(hooked.client("submit"), name="hook-by-hand")
-    eventually(lambda: len(of_run("failed")) == 2)
+    eventually(lambda: len(of_run("failed")) == 2, what=lambda: f"two have failed; there are: {of_run('failed')}")
     failed = of_run("failed")
     for one in failed:
         assert one["problem"].startswith("answered 410 Gone")
         assert operator.post(f"/api/v1/deliveries/{one['id']}/retry").status_code == 202
-    eventually(lambda: len(of_run("done")) == 2)
+    eventually(lambda: len(of_run("done")) == 2, what=lambda: f"two are done; there are: {of_run('done')}")
     assert operator.post(f"/api/v1/deliveries/{failed[0]['id']}/retry").status_code == 409
     assert operator.post("/api/v1/deliveries/999999/retry").status_code == 404
     assert hooked.client("submit").post(f"/api/v1/deliveries/{failed[0]['id']}/retry").status_code == 403
@@ -448,5 +454,8 @@ def test_what_was_taken_and_what_is_to_be_told_survive_a_kill(
         after = forge.wait(lambda all_: any(one.kind == "gitea" and one.answered == 201 for one in all_[told:]))
         statuses = [one.body for one in after[told:] if one.kind == "gitea"]
         assert [(body["state"], run["id"] in body["description"]) for body in statuses] == [("success", True)]
-        (failure,) = eventually(lambda: audit(server, "hook.fail"))
+        (failure,) = eventually(
+            lambda: audit(server, "hook.fail"),
+            what=lambda: f"the failure is in the audit log; the server said: {server.log.read_text()}",
+        )
         assert failure["detail"]["commit"] == commit

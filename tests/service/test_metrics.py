@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from ruamel.yaml import YAML
 
 from farm.metrics import METRICS
 from tests.service.serving import Serving
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -97,10 +97,7 @@ def busy(server: Serving) -> Iterator[Serving]:
         server.wait_for(client, server.submit(client, test, name=name))
     whole = {"vcpus": len(os.sched_getaffinity(0))}  # one guest at a time has room, so the other cell waits
     run = server.submit(client, "sleep 300", name="metrics-waits", **whole)
-    until = time.monotonic() + WAIT_S
-    while 'farm_host_guests{host="fake"} 1.0' not in scraped(server):
-        assert time.monotonic() < until, scraped(server)
-        time.sleep(0.1)
+    wait_for_sample(server.client("read"), r'farm_host_guests\{host="fake"\} 1\.0')
     yield server
     client = server.client("admin")
     client.post(f"/api/v1/runs/{run}/cancel")
@@ -138,18 +135,20 @@ def prometheus(busy: Serving, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def wait_until_scraped(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + WAIT_S
-    while True:
-        assert process.poll() is None, log.read_text()
+    def has_scraped() -> bool:
         try:
             answer = client.get("/query", params={"query": 'up{job="farm"} == 1'})
         except httpx.TransportError:
-            answer = None
+            return False
         # While it starts, it listens already and answers with 503.
-        if answer is not None and answer.status_code == 200 and answer.json()["data"]["result"]:
-            return
-        assert time.monotonic() < until, log.read_text()
-        time.sleep(0.1)
+        return answer.status_code == 200 and bool(answer.json()["data"]["result"])
+
+    eventually(
+        has_scraped,
+        within_s=WAIT_S,
+        as_long_as=lambda: process.poll() is None,
+        what=lambda: f"Prometheus has scraped the server; it said: {log.read_text()}",
+    )
 
 
 def scraped(server: Serving) -> str:
@@ -228,15 +227,16 @@ def test_panels_show_what_goes_on(prometheus: httpx.Client) -> None:
 
 
 def test_prometheus_itself_has_no_quarrel_with_the_alerts(prometheus: httpx.Client) -> None:
-    until = time.monotonic() + WAIT_S
-    while True:
+    def health() -> dict[str, str]:
         (group,) = prometheus.get("/rules").json()["data"]["groups"]
-        rules = {rule["name"]: rule["health"] for rule in group["rules"]}
-        if "unknown" not in rules.values():
-            break
-        assert time.monotonic() < until, rules
-        time.sleep(0.2)
-    assert set(rules.values()) == {"ok"}
+        return {rule["name"]: rule["health"] for rule in group["rules"]}
+
+    eventually(
+        lambda: "unknown" not in health().values(),
+        within_s=WAIT_S,
+        what=lambda: f"every alert has been tried; they are: {health()}",
+    )
+    assert set(health().values()) == {"ok"}
 
 
 # --- who may scrape ---------------------------------------------------------------------------------
@@ -259,17 +259,21 @@ def test_counters_of_the_store_go_on_where_they_were_after_a_restart(own_server:
     client = one.client("submit")
     one.wait_for(client, one.submit(client))
     lasting = r"^farm_(?:attempts_\w+_total|runs_finished_total|store_events_total).*$"
-    wait_for_sample(one, r"farm_runs_finished_total\{.*\} 1\.0")  # which is the last that happens
+    wait_for_sample(one.client(""), r"farm_runs_finished_total\{.*\} 1\.0")  # which is the last that happens
     before = re.findall(lasting, httpx.get(f"{one.url}/metrics").text, re.MULTILINE)
     one.stop()
     one.start()
-    wait_for_sample(one, "farm_attempts_started_total")
+    wait_for_sample(one.client(""), "farm_attempts_started_total")
     assert re.findall(lasting, httpx.get(f"{one.url}/metrics").text, re.MULTILINE) == before
 
 
-def wait_for_sample(server: Serving, pattern: str) -> None:
-    """Of a server whose metrics are public; what is counted from events is there a moment later."""
-    until = time.monotonic() + WAIT_S
-    while not re.search(rf"^{pattern}", text := httpx.get(f"{server.url}/metrics").text, re.MULTILINE):
-        assert time.monotonic() < until, text
-        time.sleep(0.1)
+def wait_for_sample(client: httpx.Client, pattern: str) -> None:
+    """Wait until the metrics have it; what is counted from events is there a moment later."""
+    text = ""
+
+    def is_there() -> bool:
+        nonlocal text
+        text = client.get("/metrics").text
+        return bool(re.search(rf"^{pattern}", text, re.MULTILINE))
+
+    eventually(is_there, within_s=WAIT_S, what=lambda: f"the metrics have {pattern}; they are: {text}")

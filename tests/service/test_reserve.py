@@ -15,6 +15,7 @@ import pytest
 
 from tests.service.serving import Serving
 from tests.service.terminal import terminals
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -38,10 +39,14 @@ def reserve(client: httpx.Client, **changes: Any) -> Any:
 
 
 def wait_for(client: httpx.Client, id_: str, state: str, timeout_s: float = 60) -> Any:
-    until = time.monotonic() + timeout_s
-    while (found := client.get(f"{URL}/{id_}").json())["state"] != state:
-        assert time.monotonic() < until, found
-        time.sleep(0.05)
+    found: Any = None
+
+    def reached() -> bool:
+        nonlocal found
+        found = client.get(f"{URL}/{id_}").json()
+        return bool(found["state"] == state)
+
+    eventually(reached, within_s=timeout_s, what=lambda: f"{id_} is {state}; it is: {found}")
     return found
 
 
@@ -241,11 +246,18 @@ CELL = "debian-13/amd64/fake"
 def held(server: Serving, client: httpx.Client, **more: Any) -> tuple[str, Any]:
     """A run of one failed cell whose guest is kept."""
     run = server.submit(client, "exit 3", only=[CELL], **({"hold_on_failure": "1h"} | more))
-    until = time.monotonic() + 60
-    while (answer := client.get(f"{URL}/{run}/{CELL}")).status_code == 404:
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return run, answer.json()
+    return run, kept(client, run)
+
+
+def kept(client: httpx.Client, run: str) -> Any:
+    """The guest of a run's failed cell, as soon as it is kept."""
+    id_ = f"{run}/{CELL}"
+
+    def found() -> Any:
+        answer = client.get(f"{URL}/{id_}")
+        return None if answer.status_code == 404 else answer
+
+    return eventually(found, what=lambda: f"{id_} is kept; its run is: {run_of(client, run)}").json()
 
 
 def came_to(server: Serving, client: httpx.Client, run: str) -> list[tuple[str, str, int]]:
@@ -313,12 +325,7 @@ def test_a_secret_reaches_the_scripts_and_nothing_that_is_kept(own_server: Calla
     matrix += "".join(f"  {line}\n" for line in test.splitlines()) + "collect: {junit: [r.xml]}\n"
     body = {"matrix": matrix, "source": {"upload": server.upload(client)}, "secrets": {"PASS_WORD": secret}}
     run = client.post("/api/v1/runs", json=body | {"hold_on_failure": "1h"}).json()["run"]["id"]
-    id_ = f"{run}/{CELL}"
-    until = time.monotonic() + 60
-    while client.get(f"{URL}/{id_}").status_code == 404:
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    release(client, id_)
+    release(client, kept(client, run)["id"])
     found = server.wait_for(client, run)
     assert [cell["rule"] for cell in found["cells"]] == ["tests-failed"]
     logs = b"".join(path.read_bytes() for path in server.state.rglob("test.log"))

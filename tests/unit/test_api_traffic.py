@@ -7,7 +7,6 @@ import logging
 import re
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from io import StringIO
@@ -29,6 +28,7 @@ from farm.store import Store
 from tests.unit.rehearsal import Rehearsal, now
 from tests.unit.test_intake import MATRIX
 from tests.unit.test_serve import NoFleet, NoImages
+from tests.waiting import eventually
 
 Start = Callable[..., httpx.Client]
 LONG_S = 30.0
@@ -41,11 +41,7 @@ def listening(server: Server) -> Iterator[str]:
     web = uvicorn.Server(config)
     thread = threading.Thread(target=web.run)
     thread.start()
-    until = time.monotonic() + LONG_S
-    while not web.started:
-        assert thread.is_alive()
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    eventually(lambda: web.started, within_s=LONG_S, as_long_as=thread.is_alive, what="the API listens")
     try:
         yield f"http://127.0.0.1:{web.servers[0].sockets[0].getsockname()[1]}"
     finally:
@@ -141,11 +137,11 @@ def told(log: StringIO) -> list[dict[str, Any]]:
 
 def requests(log: StringIO) -> list[dict[str, Any]]:
     """At least one; it is written a moment after the client has its answer."""
-    until = time.monotonic() + LONG_S
-    while not (found := [record for record in told(log) if record["event"] == "request"]):
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    return found
+    return eventually(
+        lambda: [record for record in told(log) if record["event"] == "request"],
+        within_s=LONG_S,
+        what=lambda: f"the log has a request; it has: {log.getvalue()}",
+    )
 
 
 def samples(text: str, name: str) -> dict[str, float]:

@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from farm.errors import HostError, NotFoundError
 from farm.store import Store
 from tests.service.seeding import NOW, seeded
 from tests.unit.test_serve import NoImages
+from tests.waiting import eventually
 
 AXES = {"image": ["debian-13"], "arch": ["amd64", "s390x"], "hypervisor": ["qemu"]}
 
@@ -37,10 +38,14 @@ def worker(aside: Aside[Store]) -> int:
 
 
 def until_gone(process: int) -> None:
-    until = time.monotonic() + 60
-    while Path(f"/proc/{process}/cmdline").exists() and Path(f"/proc/{process}/cmdline").read_bytes():
-        assert time.monotonic() < until, "it is still there"
-        time.sleep(0.05)
+    eventually(lambda: not arguments(process), what=lambda: f"it has ended; it is still there: {arguments(process)!r}")
+
+
+def arguments(process: int) -> bytes:
+    """None where it has ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    return b""
 
 
 def test_a_report_is_the_same_as_one_that_is_made_here(store: Store, aside: Aside[Store]) -> None:

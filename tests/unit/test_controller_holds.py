@@ -30,12 +30,14 @@ from farm.model import (
 )
 from farm.store import Store
 from tests.unit.rehearsal import Part, Rehearsal, Silent, now
+from tests.waiting import eventually
 
 CELL = "debian-13/amd64"
 FAILED = Evidence(failure=Failure(phase=Phase.TEST, ending=Ending.FAILED, exit_status=3))
 FLAKY = Evidence(failure=Failure(phase=Phase.TEST, ending=Ending.LOST, error="LostError", message="gone"))
 RESERVED = Evidence(reserved=True)
 AGES = 3600.0
+LONG_S = 240.0
 
 
 @pytest.fixture
@@ -66,6 +68,16 @@ def submitted(store: Store, retries: int = 1) -> AttemptKey:
     return AttemptKey(run=run.id, cell=CELL, number=1)
 
 
+def until_kept(store: Store, key: AttemptKey, running: asyncio.Task[object]) -> None:
+    """Wait until the guest of an attempt is kept."""
+    eventually(
+        lambda: store.holds.of(key),
+        within_s=LONG_S,
+        as_long_as=lambda: not running.done(),
+        what=lambda: f"the guest is kept; the run is: {store.state(key.run)}",
+    )
+
+
 def outcome(store: Store, part: Part, end: Callable[[Controller, AttemptKey], object] | None = None) -> Outcome:
     """What a cell comes to whose guest is kept, when it is ended in some way."""
     key, executor = submitted(store), Rehearsal()
@@ -75,8 +87,7 @@ def outcome(store: Store, part: Part, end: Callable[[Controller, AttemptKey], ob
     async def go() -> None:
         running = asyncio.create_task(controller.execute(key.run))
         if end:
-            while not store.holds.of(key):  # noqa: ASYNC110 - the store tells nobody
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(until_kept, store, key, running)
             end(controller, key)
             controller.wake()
         await running

@@ -12,6 +12,7 @@ from farm import head
 from farm.errors import HostError
 from farm.head import HeadWatch
 from farm.latest import Latest
+from tests.waiting import eventually
 
 SOON_S = 20.0
 
@@ -63,14 +64,18 @@ def test_the_last_answer_is_there_while_the_next_is_waited_for() -> None:
     with pytest.raises(HostError, match="cannot ask: there was no answer for 1 s"):
         latest.get()
     waits.set()
-    until = time.monotonic() + SOON_S
-    while time.monotonic() < until:
-        try:
-            assert latest.get() == 7
-            break
-        except HostError:
-            time.sleep(0.01)
+    eventually(lambda: not problem(latest), within_s=SOON_S, what=lambda: f"it answers; it does not: {problem(latest)}")
+    assert latest.get() == 7
     latest.stop()
+
+
+def problem(latest: Latest[int]) -> str:
+    """Why there is no answer, where there is none."""
+    try:
+        latest.get()
+    except HostError as error:
+        return error.message
+    return ""
 
 
 def test_a_problem_is_told_until_there_is_an_answer_again() -> None:
@@ -84,8 +89,7 @@ def test_a_problem_is_told_until_there_is_an_answer_again() -> None:
     latest = Latest(ask, "ask", every_s=0.01)
     latest.start()
     broken.set()
-    until = time.monotonic() + SOON_S
-    with pytest.raises(HostError, match="no"):
-        while time.monotonic() < until:
-            latest.get()
+    assert eventually(lambda: problem(latest), within_s=SOON_S, what="there is a problem") == "no"
+    broken.clear()
+    eventually(lambda: not problem(latest), within_s=SOON_S, what="there is an answer again")
     latest.stop()

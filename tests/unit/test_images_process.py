@@ -81,8 +81,8 @@ def test_leaving_early_kills_the_program_and_its_children(error: type[BaseExcept
         work.close()
     parent, child = map(int, pids.split())
     assert has_ended(parent)
-    while not has_ended(child):  # killed together with its parent; the kernel may take a moment
-        pass
+    # It is killed together with its parent; the kernel may take a moment.
+    eventually(lambda: has_ended(child), within_s=240, what="the child has ended")
 
 
 BUILDER = """

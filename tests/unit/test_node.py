@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from farm.errors import ConfigError, HostError
 from farm.model import Host, Offer
 from farm.node import check_head, ray_command, run_node
+from tests.waiting import eventually
 
 PARENT = """
 import sys
@@ -28,19 +28,15 @@ def started(script: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", PARENT, script])
 
 
-def wait_for(file: Path) -> str:
-    until = time.monotonic() + 60
-    while not (file.exists() and file.read_text().strip()):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return file.read_text().strip()
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_node_gently_and_then_us(tmp_path: Path, number: signal.Signals) -> None:
     up, down = tmp_path / "up", tmp_path / "down"
     node = started(f"trap 'echo down > {down}; exit 0' TERM; echo $$ > {up}; while :; do sleep 0.1; done")
-    wait_for(up)
+    eventually(
+        lambda: up.exists() and up.read_text().strip(),
+        as_long_as=lambda: node.poll() is None,
+        what="the node runs",
+    )
     node.send_signal(number)
     assert node.wait(60) == 0
     assert down.read_text().strip() == "down"

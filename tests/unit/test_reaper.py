@@ -56,6 +56,21 @@ def end(owner: subprocess.Popen[str]) -> None:
     owner.stdout.close()
 
 
+def until_there(runtime: Path) -> None:
+    """Wait until a reaper looks after the folder."""
+    eventually(lambda: reaper.is_running(runtime), what=lambda: f"a reaper runs; there is: {_reapers(runtime)}")
+
+
+def until_ended(runtime: Path) -> None:
+    """Wait until no reaper looks after the folder."""
+    eventually(lambda: not _reapers(runtime), what=lambda: f"the reaper has ended; there is: {_reapers(runtime)}")
+
+
+def until_destroyed(folder: Path) -> None:
+    """Wait until the reaper has destroyed a folder."""
+    eventually(lambda: not folder.exists(), what=f"{folder} is destroyed")
+
+
 def test_what_is_added_and_not_dropped_is_listed_newest_first(runtime: Path) -> None:
     ledger = Ledger(runtime)
     for name in "abc":
@@ -102,18 +117,18 @@ def test_the_reaper_process_destroys_and_ends_by_itself(runtime: Path) -> None:
     reaper.ensure_reaper(runtime)
     assert (runtime / "thing").exists()
     end(owner)
-    eventually(lambda: not (runtime / "thing").exists())
-    eventually(lambda: not _reapers(runtime))
+    until_destroyed(runtime / "thing")
+    until_ended(runtime)
 
 
 def test_only_one_reaper_runs_for_a_folder(runtime: Path) -> None:
     owner = start_owner(runtime, runtime / "thing")
     reaper.ensure_reaper(runtime)
-    eventually(lambda: reaper.is_running(runtime))
+    until_there(runtime)
     reaper.ensure_reaper(runtime)
     assert len(_reapers(runtime)) == 1
     end(owner)
-    eventually(lambda: not _reapers(runtime))
+    until_ended(runtime)
 
 
 def unreachable(value: str) -> None:
@@ -155,9 +170,9 @@ def test_whoever_cannot_be_reached_holds_up_nobody_else(runtime: Path, monkeypat
     watching = threading.Thread(target=reaper.main, args=(runtime,))
     watching.start()
     end(slow)
-    eventually(asked.is_set)
+    eventually(asked.is_set, what="what cannot be reached is asked")
     end(quick)
-    eventually(lambda: not (runtime / "more").exists())
+    until_destroyed(runtime / "more")
     answered.set()
     watching.join(timeout=20)
     assert not watching.is_alive()
@@ -290,7 +305,7 @@ def _machine(runtime: Path, program: str, argument: Path) -> subprocess.Popen[by
 
 def _seen(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
     """When its arguments can be seen: it counts as started as soon as it has no file of ours, which is before that."""
-    eventually(Path(f"/proc/{process.pid}/cmdline").read_bytes)
+    eventually(Path(f"/proc/{process.pid}/cmdline").read_bytes, what="the process has its arguments")
     return process
 
 
@@ -303,14 +318,14 @@ def test_a_reaper_that_is_killed_is_started_again_though_nothing_new_is_made(run
     """What a worker leaves that is killed after it is not left until the next guest."""
     with node_session(runtime):
         owner = start_owner(runtime, tmp_path / "made")
-        eventually(lambda: reaper.is_running(runtime))
+        until_there(runtime)
         for pid in _reapers(runtime):
             os.kill(int(pid), signal.SIGKILL)
-        eventually(lambda: not reaper.is_running(runtime))
-        eventually(lambda: reaper.is_running(runtime))
+        eventually(lambda: not reaper.is_running(runtime), what="no reaper holds the lock")
+        until_there(runtime)
         end(owner)
-        eventually(lambda: not (tmp_path / "made").exists())
-    eventually(lambda: not reaper.is_running(runtime))
+        until_destroyed(tmp_path / "made")
+    eventually(lambda: not reaper.is_running(runtime), what="no reaper holds the lock")
 
 
 def test_nobody_starts_a_reaper_where_there_is_nothing_to_look_after(runtime: Path) -> None:

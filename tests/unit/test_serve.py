@@ -24,6 +24,9 @@ from farm.store.leases import SERVING, new_owner
 from tests.postgres import Postgres
 from tests.unit.rehearsal import Rehearsal, now, waits
 from tests.unit.test_store import submission
+from tests.waiting import eventually
+
+LONG_S = 240.0
 
 
 class NoFleet:
@@ -123,8 +126,9 @@ def test_stopping_waits_for_the_end_of_the_guests(store: Store, tmp_path: Path) 
     run = store.create_run(submission("a").model_copy(update={"served": True}), now=now()).id
     one = server(store, executor, tmp_path)
     one.start()
-    while not executor.under_way:
-        assert one.alive
+    eventually(
+        lambda: executor.under_way, within_s=LONG_S, as_long_as=lambda: one.alive, what="an attempt is under way"
+    )
     one.stop()
     assert executor.under_way == {}
     assert store.state(run).cells[0].attempts[0].state is State.FINISHED
@@ -151,14 +155,22 @@ def test_on_postgresql_two_servers_of_one_machine_take_turns(
         executors[0].parts["a"] = [waits]
         run = store.create_run(submission("a").model_copy(update={"served": True}), now=now()).id
         first.start()
-        while not executors[0].under_way:
-            assert first.alive
+        eventually(
+            lambda: executors[0].under_way,
+            within_s=LONG_S,
+            as_long_as=lambda: first.alive,
+            what="the first has an attempt under way",
+        )
         second.start()
         assert store.leases.held(SERVING, now=now())
         assert executors[1].orders == []
         first.stop()
-        while store.state(run).state is not State.FINISHED:
-            assert second.alive
+        eventually(
+            lambda: store.state(run).state is State.FINISHED,
+            within_s=LONG_S,
+            as_long_as=lambda: second.alive,
+            what=lambda: f"the second finishes the run; it is: {store.state(run)}",
+        )
         second.stop()
         assert [len(executor.orders) for executor in executors] == [1, 1]
         assert not store.leases.held(SERVING, now=now())

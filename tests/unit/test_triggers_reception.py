@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from farm.triggers.waiting import Waiting
 from tests.standin import StandIn, standing_in
 from tests.unit.test_intake import MATRIX
 from tests.unit.test_serve import NoFleet
+from tests.waiting import eventually
 
 Begin = Callable[[list[FarmError]], list[FarmError]]
 TRIES = 4
@@ -73,11 +73,11 @@ def begin(store: Store, forge: StandIn, tmp_path: Path, monkeypatch: pytest.Monk
 
 def audited(store: Store, action: str) -> dict[str, Any]:
     """What the audit log has of an action, as soon as it has it."""
-    until = time.monotonic() + 60
-    while not (found := [one for one in Access(store.engine).audit() if one.action == action]):
-        assert time.monotonic() < until, Access(store.engine).audit()
-        time.sleep(0.01)
-    (one,) = found
+    access = Access(store.engine)
+    (one,) = eventually(
+        lambda: [one for one in access.audit() if one.action == action],
+        what=lambda: f"the audit log has {action}; it has: {access.audit()}",
+    )
     return one.detail
 
 

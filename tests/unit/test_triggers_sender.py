@@ -24,6 +24,7 @@ from farm.store.keys import Claim, Keys
 from farm.triggers.sender import Sender
 from tests.standin import SECRET, TOKEN, StandIn, standing_in
 from tests.unit.records import PASSED, demo_run
+from tests.waiting import eventually
 
 NOW = datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC)
 COMMIT = "f95f852bd8fca8fcc58a9a2d6c842781e32a215e"
@@ -104,10 +105,18 @@ async def sending(store: Store, config: ServerConfig) -> AsyncIterator[Sender]:
 def send_until(store: Store, config: ServerConfig, holds: Callable[[tuple[DeliveryRecord, ...]], bool]) -> None:
     """Run the sender until something holds of the deliveries, the newest of which is the first."""
 
+    deliveries = Deliveries(store.engine)
+
+    def look() -> None:
+        eventually(
+            lambda: holds(deliveries.list()),
+            within_s=WAIT_S,
+            what=lambda: f"the deliveries are as they should be; they are: {deliveries.list()}",
+        )
+
     async def go() -> None:
-        async with sending(store, config), asyncio.timeout(WAIT_S):
-            while not holds(await asyncio.to_thread(Deliveries(store.engine).list)):  # noqa: ASYNC110 - none is told
-                await asyncio.sleep(0.02)
+        async with sending(store, config):
+            await asyncio.to_thread(look)
 
     asyncio.run(go())
 

@@ -71,12 +71,14 @@ class Farm:
 
     def wait(self, process: subprocess.Popen[bytes], *, timeout_s: float) -> Ended:
         """The end of a command; it has to come within this time."""
-        number = self.started.index(process)
         status = process.wait(timeout_s)
-        out, err = (self.folder / f"{number}.out", self.folder / f"{number}.err")
-        ended = Ended(status, out.read_text(errors="replace"), err.read_text(errors="replace"))
+        ended = Ended(status, self.read(process, "out"), self.read(process, "err"))
         assert "Traceback" not in ended.err + ended.out, ended.err + ended.out
         return ended
+
+    def read(self, process: subprocess.Popen[bytes], which: str) -> str:
+        """What a command has printed so far: `out` or `err`."""
+        return (self.folder / f"{self.started.index(process)}.{which}").read_text(errors="replace")
 
     def matrix(self, *, files: Mapping[str, str | bytes] | None = None, **changes: Any) -> str:
         """Write a matrix (`max_parallel` is its `max-parallel`) and its source; returns the file's name."""
@@ -143,7 +145,11 @@ def farm(tmp_path: Path) -> Iterator[Farm]:
     try:
         yield program
         assert [process for process in program.started if process.poll() is None] == []
-        eventually(lambda: not program.left_behind(), within_s=GONE_S, what="nothing is left")
+        eventually(
+            lambda: not program.left_behind(),
+            within_s=GONE_S,
+            what=lambda: f"nothing is left; there is: {program.left_behind()}",
+        )
     finally:
         for process in program.started:
             if process.poll() is None:

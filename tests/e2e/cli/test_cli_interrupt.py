@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from subprocess import Popen
 
 import pytest
 
@@ -19,6 +20,16 @@ SLEEP = "echo under way\nsleep 600\n"
 SLEEP_ONCE = 'test "$FARM_ATTEMPT" != 1 && exit 0\necho under way\nsleep 600\n'
 
 
+def until_under_way(farm: Farm, running: Popen[bytes], tests: int) -> None:
+    """Wait until so many tests have begun."""
+    eventually(
+        lambda: farm.logs(b"under way") == tests,
+        within_s=STARTED_S,
+        as_long_as=lambda: running.poll() is None,
+        what=lambda: f"{tests} under way; the command said: {farm.read(running, 'out')}{farm.read(running, 'err')}",
+    )
+
+
 def check_cancelled(farm: Farm, cells: int) -> None:
     (line,) = (line for line in farm("runs").out.splitlines() if line.startswith("e2e-1"))
     assert "cancelled" in line
@@ -30,7 +41,7 @@ def check_cancelled(farm: Farm, cells: int) -> None:
 @pytest.mark.guest
 def test_ctrl_c_destroys_the_guest_and_records_the_run_as_cancelled(farm: Farm) -> None:
     running = farm.start("run", farm.matrix(axes=real(), guest=GUEST, test=SLEEP))
-    eventually(lambda: farm.logs(b"under way"), within_s=STARTED_S, what="the test is under way")
+    until_under_way(farm, running, 1)
     assert farm.processes("qemu-system-")
     running.send_signal(signal.SIGINT)
     ended = farm.wait(running, timeout_s=CANCELLED_S)
@@ -43,7 +54,7 @@ def test_ctrl_c_destroys_the_guest_and_records_the_run_as_cancelled(farm: Farm) 
 def test_ctrl_c_cancels_cells_that_wait_for_their_turn(farm: Farm) -> None:
     matrix = farm.matrix(axes=fake(n=list(range(20))), test=SLEEP, max_parallel=2)
     running = farm.start("run", matrix)
-    eventually(lambda: farm.logs(b"under way") == 2, within_s=STARTED_S, what="two tests are under way")
+    until_under_way(farm, running, 2)
     running.send_signal(signal.SIGINT)
     assert farm.wait(running, timeout_s=CANCELLED_S).status == 130
     assert farm.logs(b"under way") == 2
@@ -68,20 +79,24 @@ def test_told_twice_it_leaves_at_once_and_its_guests_and_its_ray_are_destroyed(f
 @pytest.mark.guest
 def test_when_the_program_is_killed_its_guests_and_its_ray_are_destroyed(farm: Farm) -> None:
     running = farm.start("run", farm.matrix(axes=real(), guest=GUEST, test=SLEEP))
-    eventually(lambda: farm.logs(b"under way"), within_s=STARTED_S, what="the test is under way")
+    until_under_way(farm, running, 1)
     assert farm.processes("qemu-system-")
     assert farm.processes("raylet")
     running.kill()
     killed = time.monotonic()
     running.wait()
-    eventually(lambda: not farm.left_behind(), within_s=GONE_S, what="all is gone")
+    eventually(
+        lambda: not farm.left_behind(),
+        within_s=GONE_S,
+        what=lambda: f"all is gone; there is: {farm.left_behind()}",
+    )
     assert time.monotonic() - killed < GONE_S + 1
 
 
 @pytest.mark.guest
 def test_a_killed_worker_and_a_killed_machine_are_lost_and_tried_again(farm: Farm) -> None:
     running = farm.start("run", farm.matrix(axes=real(case=["a", "b"]), guest=GUEST, test=SLEEP_ONCE))
-    eventually(lambda: farm.logs(b"under way") == 2, within_s=STARTED_S, what="both tests are under way")
+    until_under_way(farm, running, 2)
     roots = {pid: root for pid, root in guest_owners(farm).items() if pid != running.pid}
     (worker, _), (_, other_root) = roots.items()
     (machine,) = farm.processes("qemu-system-", other_root)

@@ -28,12 +28,18 @@ def key(tmp_path: Path) -> Path:
 def reserve(farm: Farm, key: Path, guest: str, *more: str) -> Popen[bytes]:
     """A reservation in a process of its own, as soon as its guest is there."""
     process = farm.start("reserve", guest, "--key", f"{key}.pub", *more)
-    eventually(lambda: "held until" in said(farm, process), within_s=START_S, what="the guest is there")
+    until_kept(farm, process)
     return process
 
 
-def said(farm: Farm, process: Popen[bytes]) -> str:
-    return (farm.folder / f"{farm.started.index(process)}.out").read_text()
+def until_kept(farm: Farm, process: Popen[bytes]) -> None:
+    """Wait until a command says that its guest is there for a person."""
+    eventually(
+        lambda: "held until" in farm.read(process, "out"),
+        within_s=START_S,
+        as_long_as=lambda: process.poll() is None,
+        what=lambda: f"the guest is kept; the command said: {farm.read(process, 'out')}{farm.read(process, 'err')}",
+    )
 
 
 def ended(farm: Farm, process: Popen[bytes]) -> Ended:
@@ -90,7 +96,7 @@ def test_what_cannot_be_reserved_is_refused_with_its_cause(
 def test_a_failed_guest_that_is_kept_stays_what_it_was(farm: Farm, how: str) -> None:
     matrix = farm.matrix(axes=fake(), test="exit 3\n")
     process = farm.start("run", matrix, "--hold-on-failure", "1s" if how == "time" else "1h")
-    eventually(lambda: "held until" in said(farm, process), within_s=START_S, what="the guest is kept")
+    until_kept(farm, process)
     if how == "release":
         farm("release", "e2e-1/debian-13/amd64/fake")
     if how == "ctrl-c":
@@ -103,7 +109,7 @@ def test_a_failed_guest_that_is_kept_stays_what_it_was(farm: Farm, how: str) -> 
 @pytest.mark.timeout(600)
 def test_a_person_gets_into_a_reserved_guest_with_their_own_key(farm: Farm, key: Path) -> None:
     process = reserve(farm, key, "debian-13/amd64", "--package", "make", "--memory", "256M")
-    (line,) = [line for line in said(farm, process).splitlines() if "held until" in line]
+    (line,) = [line for line in farm.read(process, "out").splitlines() if "held until" in line]
     command = line[line.index("ssh ") :]
     assert str(farm.runtime) not in command
     words = [*shlex.split(command), "-i", str(key), "-o", "BatchMode=yes", "-F", "none"]
