@@ -91,9 +91,10 @@ def test_a_guest_is_reserved_and_released(server: Serving) -> None:
 
 def test_a_reservation_ends_by_itself(server: Serving) -> None:
     client = server.client("submit")
-    made = ready(client, **{"for": "1s"})
-    ended = wait_for(client, made["id"], "ended", 15)
-    assert at(ended["ended"]) >= at(made["until"])
+    made = reserve(client, **{"for": "1s"})
+    ended = wait_for(client, made["id"], "ended", 75)  # that it is ready may be over before anybody looks
+    assert at(ended["until"]) - at(ended["since"]) == timedelta(seconds=1)
+    assert timedelta() <= at(ended["ended"]) - at(ended["until"]) < timedelta(seconds=15)
     assert server.wait_for(client, made["run"])["cells"][0]["rule"] == "reserved"
 
 
