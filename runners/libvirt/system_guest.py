@@ -90,15 +90,18 @@ class SystemGuest:
         return self._facts
 
     def boot(self, deadline: Deadline) -> Work[None]:
-        """Start it, and wait until its system says that it is up. Raises HypervisorError, DeadlineError, LostError."""
+        """Start it, and wait until its system says that it is up.
+
+        Raises HypervisorError, FullError where its host has no memory for it, DeadlineError, LostError.
+        """
         yield from self._parts.place.write_seed(self._parts.seed(self._keys), deadline)
         xml = system_xml(self._parts.spec)
         try:
             domain = yield from self._created(xml, deadline)
-        except HypervisorError as error:
+        except (FullError, HypervisorError) as error:
             yield Chunk(Stream.FARM, f"[farm: the hypervisor was asked for this:]\n{xml}\n".encode())
             if cause := cause_in((yield from self._driver_log(deadline))):
-                raise HypervisorError(f"{error.message}: {cause}", hint=error.hint) from error
+                raise type(error)(f"{error.message}: {cause}", hint=error.hint) from error
             raise
         with hypervisor_errors("listen to the guest's console"):
             self._pump.start(domain)
