@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-_LEAST_S, _MOST_S = 0.02, 0.2
+_LEAST_S, _MOST_S = 0.02, 0.1
 """Between two looks."""
 
 
@@ -32,8 +32,8 @@ def eventually(
             return found
         assert can_come, f"it cannot come any more: {_words(what)}"
         assert time.monotonic() < until, f"not within {within_s:g} s: {_words(what)}"
-        # A look that is expensive is not to slow down what is waited for: it may take a fifth of the time.
-        time.sleep(min(max(_LEAST_S, 4 * (time.monotonic() - began)), _MOST_S))
+        # A look that is expensive is not to slow down what is waited for: it may take half of the time.
+        time.sleep(min(max(_LEAST_S, time.monotonic() - began), _MOST_S))
 
 
 def _words(what: str | Callable[[], str]) -> str:
