@@ -23,11 +23,9 @@ from runners.deadline import Deadline
 from runners.guest import Shell, Work, wait_for
 from runners.libvirt import monitor, template
 from runners.libvirt.backend import LibvirtBackend
-from runners.libvirt.connection import embedded
 from runners.libvirt.guest import LibvirtGuest
 from runners.libvirt.hypervisors import QEMU
 from runners.libvirt.pool import pool
-from runners.libvirt.snapshots import Snapshots
 from tests.contract.test_guests import machines_left
 from tests.orders import make_order
 from tests.unit.test_images_process import finish
@@ -246,26 +244,6 @@ def test_memory_can_also_be_read_from_the_state(backend: LibvirtBackend, monkeyp
         assert guest._snapshot
         assert not (guest._snapshot.folder / "memory").exists()
         said(shell, "true")
-
-
-def test_a_snapshot_of_another_qemu_is_another_snapshot(cache: Settings) -> None:
-    backend = LibvirtBackend(QEMU, cache)
-    guest = wait_for(backend.create(ORDER, soon()))
-    driver = embedded(cache)
-    shelf = Snapshots(cache.cache / "snapshots", driver)
-    spec, image = guest._parts.spec, guest._parts.image
-    guest.destroy()
-    (name,) = shelf.shelf.names()
-    assert shelf.name(spec, image, ORDER.guest.disk_mib) == name
-    others = [replace(spec, memory_mib=300), replace(spec, vcpus=2), replace(spec, network="open")]
-    names = {name, shelf.name(spec, image, 4096), *(shelf.name(other, image, 2048) for other in others)}
-    version = driver.version
-    try:
-        driver.version = "10.9.9"
-        names.add(shelf.name(spec, image, ORDER.guest.disk_mib))
-    finally:
-        driver.version = version
-    assert len(names) == 6
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
-"""What is remembered of a snapshot that could not be made, and what becomes of one that was harmed."""
+"""What snapshots are called, what is remembered of one that cannot be, and what becomes of one that was harmed."""
 
 from __future__ import annotations
 
 import errno
 import os
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +17,17 @@ import pytest
 from farm.errors import HypervisorError
 from runners.deadline import Deadline
 from runners.guest import TICK, Work
+from runners.images import Image
 from runners.images.shelf import MANIFEST
 from runners.libvirt import snapshots
+from runners.libvirt.hypervisors import KVM
 from runners.libvirt.snapshot import SnapshotManifest
 from runners.libvirt.snapshots import Found, Snapshots
 from runners.libvirt.template import UselessError
+from runners.libvirt.xml import DomainSpec
+from runners.machines import MACHINES
+from tests.unit.test_domain_xml import GUEST
+from tests.unit.test_images_disk import make_image
 from tests.unit.test_images_process import finish
 
 NAME = "debian-13-amd64-0123456789abcdef"
@@ -106,3 +115,77 @@ def test_where_there_is_no_room_to_remember_that_the_guest_boots_as_well(
         patched.setattr(Path, "write_text", full)
         assert maker.ensure()[1] == Found(None, "cannot restore the guest")
     assert maker.ensure()[1].snapshot
+
+
+class Kind(NamedTuple):
+    """All that the name of a snapshot is made from."""
+
+    spec: DomainSpec
+    image: Image
+    disk_mib: int = 2048
+    libvirt: str = "10.0.2"
+    emulator: tuple[int, int] = (1, 1)
+    """Size and time of its file."""
+    version: int = 1
+    host_cpu: str = "host"
+
+    def name(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+        driver: Any = SimpleNamespace(version=self.libvirt)
+        size, time_ns = self.emulator
+        with monkeypatch.context() as here:
+            here.setattr(Path, "stat", lambda _path: SimpleNamespace(st_size=size, st_mtime_ns=time_ns))
+            here.setattr(snapshots, "VERSION", self.version)
+            here.setattr(snapshots, "_host_cpu", lambda: self.host_cpu)
+            return Snapshots(folder, driver).name(self.spec, self.image, self.disk_mib)
+
+
+def changed_image(image: Image, **changes: Any) -> Image:
+    return image.model_copy(update={"manifest": image.manifest.model_copy(update=changes)})
+
+
+OTHERS: dict[str, Callable[[Kind], Kind]] = {
+    "image": lambda kind: kind._replace(image=changed_image(kind.image, digest="f" * 64)),
+    "folder of the image": lambda kind: kind._replace(
+        image=kind.image.model_copy(update={"folder": kind.image.folder.with_name("other")})
+    ),
+    "architecture": lambda kind: kind._replace(spec=replace(kind.spec, machine=MACHINES["riscv64"])),
+    "CPU model": lambda kind: kind._replace(spec=replace(kind.spec, cpu="EPYC")),
+    "vcpus": lambda kind: kind._replace(spec=replace(kind.spec, vcpus=3)),
+    "memory": lambda kind: kind._replace(spec=replace(kind.spec, memory_mib=300)),
+    "disk": lambda kind: kind._replace(disk_mib=4096),
+    "network": lambda kind: kind._replace(spec=replace(kind.spec, network="open")),
+    "QEMU's version": lambda kind: kind._replace(libvirt="10.9.9"),
+    "size of QEMU's file": lambda kind: kind._replace(emulator=(2, 1)),
+    "time of QEMU's file": lambda kind: kind._replace(emulator=(1, 2)),
+    "way of saving": lambda kind: kind._replace(version=2),
+    "accelerator": lambda kind: kind._replace(spec=replace(kind.spec, hypervisor=KVM)),
+}
+
+
+@pytest.fixture
+def kind(tmp_path: Path) -> Kind:
+    return Kind(GUEST, make_image(tmp_path / "image"))
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_of_another_kind_of_guest_there_is_another_snapshot(
+    kind: Kind, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert OTHERS[what](kind).name(tmp_path, monkeypatch) != kind.name(tmp_path, monkeypatch)
+
+
+def test_the_hosts_cpu_matters_to_what_runs_on_it_only(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = kind._replace(spec=replace(kind.spec, hypervisor=KVM))
+    for one, same in ((kind, True), (native, False)):
+        other = one._replace(host_cpu="another")
+        assert (one.name(tmp_path, monkeypatch) == other.name(tmp_path, monkeypatch)) is same
+
+
+def test_what_is_a_guests_own_matters_to_no_snapshot(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disks = tuple(replace(disk, path=Path("/elsewhere") / disk.path.name) for disk in kind.spec.disks)
+    own = replace(kind.spec, name="n", uuid=str(uuid.uuid4()), owner="o", console=Path("/elsewhere/log"), disks=disks)
+    assert kind._replace(spec=own).name(tmp_path, monkeypatch) == kind.name(tmp_path, monkeypatch)
