@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ import pytest
 
 from farm.errors import ConnectError, DeadlineError, LostError
 from farm.model import GuestSpec, Stream
+from runners import chacha
 from runners.deadline import Deadline
 from runners.guest import wait_for
 from runners.keys import KeyPair, make_key_pair
@@ -36,12 +39,20 @@ class AesGcm(Transport):
     _cipher_info = paramiko.Transport._cipher_info
 
 
-SERVERS = {"aes-gcm": AesGcm, "chacha": Transport}
+class ChaCha(Transport):
+    """The farm's Transport with the farm's own cipher alone, as paramiko's servers do not offer it by themselves."""
+
+    _preferred_ciphers = (chacha.NAME,)
+
+
+SERVERS = {"aes-gcm": AesGcm, "chacha": ChaCha}
 
 
 class Peer(NamedTuple):
     port: int
     keys: Keys
+    cipher: str
+    """The cheapest that it has."""
 
 
 @pytest.fixture(scope="module", params=PEERS)
@@ -49,7 +60,7 @@ def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
     keys = Keys(client=make_key_pair(), server=make_key_pair())
     if request.param in SERVERS:
         with serving(keys.server, keys.client, SERVERS[request.param]) as server:
-            yield Peer(server.port, keys)
+            yield Peer(server.port, keys, chacha.NAME if request.param == "chacha" else "aes128-gcm@openssh.com")
     else:
         with guest() as there:
             yield there
@@ -62,7 +73,7 @@ def guest() -> Iterator[Peer]:
     try:
         wait_for(made.boot(soon(120)))
         wait_for(made.connect(soon())).close()
-        yield Peer(made._port, made._keys)
+        yield Peer(made._port, made._keys, chacha.NAME)
     finally:
         made.destroy()
 
@@ -110,6 +121,22 @@ def run(
             return end.value, said
         if chunk.data:
             said[chunk.stream] += chunk.data
+
+
+def test_the_connection_is_the_cheapest_that_both_ends_have(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "paramiko"), contextlib.closing(shell_of(peer)) as shell:
+        transport: Any = shell._transport
+    agreed = {text for text in caplog.messages if text.startswith("Kex: ")}  # it is kept nowhere else
+    assert agreed == {"Kex: curve25519-sha256@libssh.org"}
+    assert transport.host_key_type == "ssh-ed25519"
+    assert (transport.local_cipher, transport.remote_cipher) == (peer.cipher, peer.cipher)
+    assert (transport.local_mac, transport.remote_mac) == ("hmac-sha2-256", "hmac-sha2-256")
+    assert (transport.local_compression, transport.remote_compression) == ("none", "none")
+
+
+def test_nothing_waits_to_be_sent(peer: Peer, shell: SshShell) -> None:
+    transport: Any = shell._transport
+    assert transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_output_errors_and_status(shell: SshShell) -> None:
