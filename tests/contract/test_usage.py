@@ -15,7 +15,7 @@ from farm.config import load_settings
 from farm.model import AttemptEnded, Ending, Event, GuestSpec, Heartbeat, Phase, PhaseEnded, PhaseStarted, Usage
 from runners.attempt import run_attempt
 from runners.libvirt import quota
-from tests.contract.test_guests import BACKENDS, attempt, endings, evidence
+from tests.contract.test_guests import BACKENDS, attempt, endings, evidence, log
 from tests.orders import make_order, make_source
 
 QEMU = {"hypervisor": "qemu"}
@@ -88,6 +88,14 @@ def test_what_a_guest_has_used_is_told_before_it_is_over(backend: dict[str, str]
     with pytest.raises(KeyboardInterrupt):
         running.throw(KeyboardInterrupt())
         list(running)
+
+
+@pytest.mark.guest
+def test_a_guest_has_the_processors_and_the_memory_that_were_asked_for() -> None:
+    events = limited("nproc; sed -n 's/MemTotal: *//p' /proc/meminfo\n", vcpus=2, memory=384)
+    processors, memory_kib, unit = log(events, Phase.TEST).split()
+    assert (int(processors), unit) == (2, b"kB")
+    assert 0.75 * 384 < int(memory_kib) / 1024 <= 384  # its kernel keeps some to itself
 
 
 @pytest.mark.guest
