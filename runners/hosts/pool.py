@@ -21,7 +21,7 @@ from runners.hosts.command import CommandError
 from runners.hosts.link import Link
 from runners.hosts.packing import MIB, listing, packed, room_bytes, say, with_progress
 from runners.hosts.scripts import BROKEN, BUSY, NO_SPACE, script
-from runners.hosts.stock import Kept, Usage, chosen, read_usage
+from runners.hosts.stock import Kept, chosen, read_kept
 from runners.images import Image
 
 ROOT = "/var/lib/farm"
@@ -102,7 +102,7 @@ class Pool:
     def verify(self, deadline: Deadline) -> Work[tuple[str, ...]]:
         """Read every image through; comes to the digests of those that are not what was copied. Raises HostError."""
         broken = []
-        for one in (yield from self.usage(deadline)).images:
+        for one in (yield from self.kept(deadline)):
             try:
                 yield from self._run("verify", deadline, digest=one.digest)
             except CommandError as error:
@@ -111,9 +111,9 @@ class Pool:
                 broken.append(one.digest)
         return tuple(broken)
 
-    def usage(self, deadline: Deadline) -> Work[Usage]:
-        """What the farm keeps there. Raises HostError, DeadlineError."""
-        return read_usage((yield from self._run("usage", deadline)).decode())
+    def kept(self, deadline: Deadline) -> Work[tuple[Kept, ...]]:
+        """The images that are there. Raises HostError, DeadlineError."""
+        return read_kept((yield from self._run("kept", deadline)).decode())
 
     def prune(
         self, deadline: Deadline, *, older_than_s: float = 0.0, keep_bytes: float = float("inf"), dry_run: bool = False
@@ -125,9 +125,9 @@ class Pool:
         """
         if not dry_run:
             yield from self._run("sweep", deadline)
-        usage = yield from self.usage(deadline)
+        images = yield from self.kept(deadline)
         gone = []
-        for one in chosen(usage, older_than_s=older_than_s, keep_bytes=keep_bytes, now=time.time()):
+        for one in chosen(images, older_than_s=older_than_s, keep_bytes=keep_bytes, now=time.time()):
             if dry_run or (yield from self._remove(one, deadline)):
                 gone.append(one)  # noqa: PERF401 - a comprehension cannot yield
         return tuple(gone)

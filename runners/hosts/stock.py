@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from runners.images.shelf import doomed
@@ -22,33 +23,21 @@ class Kept(NamedTuple):
     """A guest rests on it, of this farm or of another."""
 
 
-class Usage(NamedTuple):
-    """What the farm keeps on a host: bytes, as they are on its disk."""
-
-    images: tuple[Kept, ...] = ()
-    guests_bytes: int = 0
-    """All guests of all farms."""
-    free_bytes: int = 0
-    """Left on the disk that the pool is on."""
-
-
-def read_usage(said: str) -> Usage:
-    """What `scripts/usage.sh` says."""
+def read_kept(said: str) -> tuple[Kept, ...]:
+    """What `scripts/kept.sh` says."""
     lines = [line.split() for line in said.splitlines()]
     used = {words[1] for words in lines if words[0] == "used"}
-    sizes = {words[0]: int(words[1]) * _KIB for words in lines if words[0] in {"guests", "free"}}
-    images = tuple(
+    return tuple(
         Kept(words[1], float(words[2]), int(words[3]) * _KIB, words[1] in used)
         for words in lines
         if words[0] == "image"
     )
-    return Usage(images, sizes.get("guests", 0), sizes.get("free", 0))
 
 
-def chosen(usage: Usage, *, older_than_s: float, keep_bytes: float, now: float) -> tuple[Kept, ...]:
-    """The images to be removed, in this order; see `Pool.prune`."""
-    free = {one.digest: one for one in usage.images if not one.in_use and one.used_at < now - SPARED_S}
-    kept_anyway = sum(one.size_bytes for one in usage.images if one.digest not in free)
+def chosen(images: Collection[Kept], *, older_than_s: float, keep_bytes: float, now: float) -> tuple[Kept, ...]:
+    """Those of a pool's images that are to be removed, in this order; see `Pool.prune`."""
+    free = {one.digest: one for one in images if not one.in_use and one.used_at < now - SPARED_S}
+    kept_anyway = sum(one.size_bytes for one in images if one.digest not in free)
     names = doomed(
         ((one.digest, one.used_at, one.size_bytes) for one in free.values()),
         older_than_s=older_than_s,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import getpass
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
@@ -76,10 +76,6 @@ class HostUri:
 
     def __str__(self) -> str:
         return self.text
-
-    def with_driver(self, driver: str) -> HostUri:
-        """Another hypervisor of the same machine."""
-        return replace(self, driver=driver)
 
     def _address(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -323,15 +323,11 @@ def test_what_a_guest_rests_on_stays_and_the_rest_goes_by_its_last_use(
     folder = folders.make("g-1", stored["used"], LEDGER, soon())
     assert (Path(folder) / "image").read_text() == stored["used"].digest + "\n"
 
-    usage = wait_for(pool.usage(soon()))
-    assert {one.digest: one.in_use for one in usage.images} == {
-        one.digest: name == "used" for name, one in stored.items()
-    }
-    assert usage.guests_bytes > 0
-    assert usage.free_bytes > 0
-    assert all(MIB <= one.size_bytes < 4 * MIB for one in usage.images)
+    kept = wait_for(pool.kept(soon()))
+    assert {one.digest: one.in_use for one in kept} == {one.digest: name == "used" for name, one in stored.items()}
+    assert all(MIB <= one.size_bytes < 4 * MIB for one in kept)
 
-    room = sum(one.size_bytes for one in usage.images) - 1
+    room = sum(one.size_bytes for one in kept) - 1
     would = wait_for(pool.prune(soon(), keep_bytes=room, dry_run=True))
     assert [one.digest for one in would] == [stored["older"].digest]
     assert wait_for(pool.prune(soon(), keep_bytes=room)) == would
@@ -355,9 +351,7 @@ def test_a_pool_keeps_to_its_limit_when_an_image_comes(link: Link, tmp_path: Pat
 
 
 def test_a_pool_that_is_not_there_is_empty(pool: Pool) -> None:
-    usage = wait_for(pool.usage(soon()))
-    assert (usage.images, usage.guests_bytes) == ((), 0)
-    assert usage.free_bytes > 0
+    assert wait_for(pool.kept(soon())) == ()
     assert wait_for(pool.prune(soon(), keep_bytes=0)) == ()
 
 

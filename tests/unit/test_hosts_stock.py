@@ -13,7 +13,7 @@ from farm.errors import ConfigError
 from runners.hosts.folders import farm_id
 from runners.hosts.libvirtd import dotted, kept_program, ssh_program
 from runners.hosts.scripts import script
-from runners.hosts.stock import SPARED_S, Kept, Usage, chosen, read_usage
+from runners.hosts.stock import SPARED_S, Kept, chosen, read_kept
 from runners.hosts.uri import parse_uri
 
 NOW = 1_000_000.0
@@ -44,15 +44,14 @@ IMAGES = (
     ],
 )
 def test_what_is_unused_for_longest_goes_first(older_than_s: float, keep_bytes: float, gone: list[str]) -> None:
-    victims = chosen(Usage(IMAGES), older_than_s=older_than_s, keep_bytes=keep_bytes, now=NOW)
+    victims = chosen(IMAGES, older_than_s=older_than_s, keep_bytes=keep_bytes, now=NOW)
     assert [one.digest for one in victims] == gone
 
 
 def test_what_a_host_says_is_read() -> None:
-    said = "image aa 100 2048\nimage bb 200 4\nused aa\nused cc\nguests 12\nfree 7\n"
-    images = (Kept("aa", 100.0, 2048 * 1024, in_use=True), Kept("bb", 200.0, 4096, in_use=False))
-    assert read_usage(said) == Usage(images, 12 * 1024, 7 * 1024)
-    assert read_usage("free 7\n") == Usage((), 0, 7 * 1024)
+    said = "image aa 100 2048\nimage bb 200 4\nused aa\nused cc\n"
+    assert read_kept(said) == (Kept("aa", 100.0, 2048 * 1024, in_use=True), Kept("bb", 200.0, 4096, in_use=False))
+    assert read_kept("") == ()
 
 
 def test_a_farm_has_one_id_however_many_ask(tmp_path: Path) -> None:
