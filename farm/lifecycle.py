@@ -20,9 +20,12 @@ FIRST_BACKOFF_S = 2.0
 LONGEST_BACKOFF_S = 300.0
 PATIENCE_WITH_FULL_HOSTS = 3
 """So many attempts that a full host has ended count as no try: they say nothing of the cell."""
+PATIENCE_WITH_INTERRUPTIONS = 10
+"""So many attempts that ended with the farm count as no try: more, and it may be the cell that ends the farm."""
 
 _RUN_CANCELLED = "the run was cancelled"
 _CELL_CANCELLED = "the cell was cancelled"
+_INTERRUPTED_AGAIN = "the farm has ended in the middle of {number} attempts at this cell, which may be why it ends"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +200,10 @@ def _conclusion(cell: CellState, run: RunState) -> Outcome | None:
     last = cell.attempts[-1]
     if cell.running or last.outcome is None or _retry_due(cell, last.outcome, run):
         return None
-    return _summed_up(cell, last.outcome)
+    outcome = last.outcome
+    if _is_interrupted(outcome) and (number := _interruptions(cell)) > PATIENCE_WITH_INTERRUPTIONS:
+        outcome = verdict.interrupted(_INTERRUPTED_AGAIN.format(number=number))
+    return _summed_up(cell, outcome)
 
 
 def _overdue(cell: CellState, run: RunState, now: datetime) -> Outcome | None:
@@ -249,12 +255,23 @@ def _retry_due(cell: CellState, outcome: Outcome, run: RunState) -> bool:
     if outcome.verdict is Verdict.FAILED:
         failures = sum(1 for one in cell.attempts if one.outcome and one.outcome.verdict is Verdict.FAILED)
         return failures <= run.retries_test
+    if _is_interrupted(outcome):
+        return outcome.retry and _interruptions(cell) <= PATIENCE_WITH_INTERRUPTIONS
     return outcome.retry and _tries(cell) <= run.retries_infra
 
 
 def _counts(outcome: Outcome) -> bool:
     """Whether infrastructure has spoilt an attempt; one that ended with the farm itself says nothing of anything."""
-    return outcome.retry and outcome.rule != rules.INTERRUPTED.rule
+    return outcome.retry and not _is_interrupted(outcome)
+
+
+def _is_interrupted(outcome: Outcome) -> bool:
+    """Whether an attempt ended with the program that looked after it."""
+    return outcome.rule == rules.INTERRUPTED.rule
+
+
+def _interruptions(cell: CellState) -> int:
+    return sum(1 for one in cell.attempts if one.outcome and _is_interrupted(one.outcome))
 
 
 def _infra_tries(cell: CellState) -> int:

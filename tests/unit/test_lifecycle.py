@@ -9,6 +9,7 @@ import pytest
 from farm import rules, verdict
 from farm.lifecycle import (
     NEVER,
+    PATIENCE_WITH_INTERRUPTIONS,
     AttemptState,
     Cancel,
     CellState,
@@ -124,6 +125,25 @@ CASES: dict[str, tuple[RunState, tuple[Command | Start, ...]]] = {
     "an attempt that ended with the farm is no try, and waits for nothing": (
         RunState((just_now(ended("a", AWAY, AWAY)),)),
         (Start("a", 3),),
+    ),
+    "a farm may be started again often": (
+        RunState((ended("a", *[AWAY] * PATIENCE_WITH_INTERRUPTIONS),)),
+        (Start("a", PATIENCE_WITH_INTERRUPTIONS + 1),),
+    ),
+    "but a cell that ends it each time is given up, with the reason": (
+        RunState((ended("a", *[AWAY] * (PATIENCE_WITH_INTERRUPTIONS + 1)),), retries_infra=5),
+        (
+            Conclude(
+                "a",
+                verdict.interrupted(
+                    "the farm has ended in the middle of 11 attempts at this cell, which may be why it ends"
+                ),
+            ),
+        ),
+    ),
+    "and a failure that was seen outlasts that": (
+        RunState((ended("a", FAILED, *[AWAY] * (PATIENCE_WITH_INTERRUPTIONS + 1)),), retries_test=1),
+        (Conclude("a", FAILED),),
     ),
     "a full host says nothing of the cell": (
         RunState((ended("a", FULL, FULL, FULL),)),
