@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -75,6 +75,24 @@ class Postgres:
         if self._process:
             self._process.send_signal(how)
             self._process.wait(60)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Meanwhile it stands still: its connections stay open, new ones come about, and nothing is answered."""
+        assert self._process
+        # First the one that would make more of them.
+        family = [self._process.pid]
+        os.kill(family[0], signal.SIGSTOP)
+        found = subprocess.run(["pgrep", "-P", str(family[0])], capture_output=True, text=True, check=True)
+        family += map(int, found.stdout.split())
+        try:
+            for pid in family[1:]:
+                os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in family:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def close(self) -> None:
         """It is not started any more."""

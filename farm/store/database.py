@@ -6,7 +6,6 @@ import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.engine import URL
@@ -41,13 +40,10 @@ def open_database(url: str, *, is_used: bool = False) -> Engine:
     if path:
         sqlite_file.watch(engine, path)
 
-    def set_up(connection: Any, _record: object) -> None:
-        dialect.set_up(connection)
-
     def begin(connection: Connection) -> None:
         dialect.begin(connection, connection.get_execution_options().get(_WRITES, False))
 
-    event.listen(engine, "connect", set_up)
+    event.listen(engine, "do_connect", dialect.connect)
     event.listen(engine, "begin", begin)
     try:
         _migrate(engine, f"open the store {parsed.set(query={}).render_as_string()}")
@@ -114,7 +110,7 @@ def _migrate(engine: Engine, what: str) -> None:
             return
     from farm.store.migrating import migrate  # noqa: PLC0415 - Alembic takes long to import, and most stores are new enough
 
-    with writing(engine, what) as connection:
+    with writing(engine, what) as connection, DIALECTS[connection.dialect.name].take_time(connection):
         migrate(connection, MIGRATIONS, what)
 
 

@@ -7,7 +7,8 @@ knows one never misses an earlier one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -44,8 +45,10 @@ class Dialect(NamedTuple):
     """Of the engine."""
     query: Mapping[str, str]
     """What the URL says of itself where it says nothing else."""
-    set_up: Callable[[Any], None]
-    """Is called with each new connection, the driver's."""
+    connect: Callable[..., Any]
+    """Makes a connection, the driver's; SQLAlchemy's event `do_connect`."""
+    take_time: Callable[[Connection], AbstractContextManager[None]]
+    """Meanwhile a transaction may take as long as it likes."""
     begin: Callable[[Connection, bool], None]
     """Begins a transaction that writes, or one that only reads and sees one state throughout."""
 
@@ -75,11 +78,13 @@ _SQLITE_ERRORS: Mapping[int, Meaning] = {
 """SQLite's primary result codes, <https://www.sqlite.org/rescode.html>."""
 
 
-def _set_up_sqlite(connection: Any) -> None:
+def _connect_sqlite(dialect: Any, _record: object, arguments: Any, options: Any) -> Any:
+    connection = dialect.connect(*arguments, **options)
     # Transactions are begun below: the driver would begin them after the first reads, too late to rely on those.
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+    return connection
 
 
 def _begin_sqlite(connection: Connection, writes: bool) -> None:
@@ -105,15 +110,26 @@ _POSTGRES_ERRORS: Mapping[str, Meaning] = {
     "53": Meaning(FullError, "PostgreSQL has no disk, memory or connection left; see its log"),
     "54": Meaning(ConfigError, "a name is too long, most likely a cell's: give its axes shorter values"),
     "55P03": _LOCKED,  # lock not available
+    "57014": Meaning(HostError, "PostgreSQL has taken too long; see what else it does"),  # query canceled
     "57": _UNREACHABLE,  # operator intervention: it is being stopped or started
 }
 """SQLSTATEs or their classes, <https://www.postgresql.org/docs/15/errcodes-appendix.html>."""
 
 
-def _set_up_postgres(connection: Any) -> None:
-    from farm.store.postgres import Text  # noqa: PLC0415 - its driver is of no use to whoever has SQLite
+def _connect_postgres(_dialect: object, _record: object, arguments: Any, options: Any) -> Any:
+    from farm.store.postgres import Text, Watchful  # noqa: PLC0415 - its driver is of no use to whoever has SQLite
 
+    connection = Watchful.connect(*arguments, **options)
     connection.adapters.register_dumper(str, Text)
+    return connection
+
+
+@contextmanager
+def _take_time_postgres(connection: Connection) -> Iterator[None]:
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    driver: Any = connection.connection.driver_connection
+    with driver.patience():
+        yield
 
 
 def _begin_postgres(connection: Connection, writes: bool) -> None:
@@ -137,7 +153,8 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             # More connections than there are threads to ask for one: waiting for one would be waiting for a disk.
             options={"pool_size": 16, "max_overflow": 112},
             query={"timeout": "20"},
-            set_up=_set_up_sqlite,
+            connect=_connect_sqlite,
+            take_time=lambda _connection: nullcontext(),  # it has no such limits
             begin=_begin_sqlite,
             size="SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
         ),
@@ -145,9 +162,19 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             driver="postgresql+psycopg",
             # Two servers have room in the hundred connections that PostgreSQL takes if nobody says otherwise.
             options={"pool_size": 16, "max_overflow": 24, "pool_pre_ping": True},
-            # Who has stopped in the middle of writing must not keep the others from it for ever.
-            query={"options": "-c lock_timeout=20s -c idle_in_transaction_session_timeout=20s"},
-            set_up=_set_up_postgres,
+            query={
+                # Who has stopped in the middle of writing must not keep the others from it for ever; nothing else that
+                # the farm asks takes long. `farm.store.postgres` sees to a server that does not keep to it.
+                "options": "-c lock_timeout=20s -c idle_in_transaction_session_timeout=20s -c statement_timeout=30s",
+                "connect_timeout": "10",
+                # A machine that is away, or the network to it.
+                "tcp_user_timeout": "20000",
+                "keepalives_idle": "20",
+                "keepalives_interval": "5",
+                "keepalives_count": "4",
+            },
+            connect=_connect_postgres,
+            take_time=_take_time_postgres,
             begin=_begin_postgres,
             size="SELECT pg_database_size(current_database())",
         ),

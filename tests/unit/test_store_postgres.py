@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,13 +17,16 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from farm.errors import ConfigError, HostError
-from farm.model import AttemptKey, Phase, PhaseStarted, TestResult, TestsFound, TestStatus
+from farm.model import AttemptKey, Phase, PhaseStarted, TestResult, TestsFound, TestStatus, Verdict
 from farm.model.history import TestQuery
 from farm.store import Store
 from farm.store.database import MIGRATIONS, reading, writing
+from farm.store.dialects import DIALECTS
 from farm.store.history import History
 from farm.store.tables import metadata
-from tests.postgres import Postgres
+from tests.postgres import Postgres, postgres, programs
+from tests.unit.rehearsal import Rehearsal, now, waits
+from tests.unit.test_controller import finished, go, serving, submit, until, verdicts
 from tests.unit.test_store import NOW, PASSED, submission
 
 
@@ -125,6 +130,83 @@ def test_a_test_may_have_a_name_of_any_length(store: Store) -> None:
     store.finish_run(run, now=NOW, cancelled=False)
     (hit,) = History(store.engine).results(TestQuery(project="demo", name=names[1]))
     assert hit.name == names[1]
+
+
+@pytest.fixture
+def silent_s(monkeypatch: pytest.MonkeyPatch) -> float:
+    """For how long nobody listens in vain."""
+    monkeypatch.setattr("farm.store.postgres.SILENT_S", 0.5)
+    return 0.5
+
+
+@pytest.fixture
+def own_server() -> Iterator[Postgres]:
+    """One that may stand still without anybody else waiting for it."""
+    with postgres(programs()) as server:
+        yield server
+
+
+def test_a_server_that_stands_still_is_waited_for_no_longer_than_it_may_take(
+    own_server: Postgres, silent_s: float, tmp_path: Path
+) -> None:
+    store = Store.open(f"{own_server.create()}&connect_timeout=2", tmp_path)
+    run = store.create_run(submission("a"), now=NOW)
+    with own_server.frozen():
+        for _ in range(2):  # on a connection that there was, and on a new one
+            began = time.monotonic()
+            with pytest.raises(HostError, match="cannot read the run") as caught:
+                store.run(run.id)
+            assert "PostgreSQL runs" in caught.value.hint
+            assert time.monotonic() - began < silent_s + 2 + 5
+    assert store.run(run.id) == run
+    store.close()
+
+
+def test_runs_go_on_when_a_server_that_stood_still_moves_again(
+    own_server: Postgres, silent_s: float, tmp_path: Path
+) -> None:
+    store = Store.open(f"{own_server.create()}&connect_timeout=2", tmp_path)
+
+    async def test() -> None:
+        cells, executor = [f"c{number}" for number in range(20)], Rehearsal()
+        run = submit(store, *cells)
+        executor.parts["c0"] = [waits]
+        async with serving(store, executor):
+            await until(lambda: store.cell(run, "c0").attempts)
+            with own_server.frozen():
+                await asyncio.to_thread(time.sleep, 4 * silent_s)
+            other = submit(store, "z")
+            await finished(store, other)
+            store.request_cancel(run, now=now())
+            await finished(store, run)
+        assert verdicts(store, run)["c0"] is Verdict.CANCELLED
+
+    go(test())
+    store.close()
+
+
+def test_a_statement_that_takes_too_long_is_ended_and_a_migration_takes_its_time(
+    postgres_server: Postgres, silent_s: float, tmp_path: Path
+) -> None:
+    store = Store.open(postgres_server.create(), tmp_path)
+    long = text(f"SELECT pg_sleep({2 * silent_s})")
+    with (
+        pytest.raises(HostError, match="cannot sleep: canceling statement due to statement timeout"),
+        reading(store.engine, "sleep") as db,
+    ):
+        db.execute(text("SET LOCAL statement_timeout = 100"))
+        db.execute(long)
+    with (
+        pytest.raises(HostError, match=f"cannot sleep: it has said nothing for {silent_s:g} s"),
+        reading(store.engine, "sleep") as db,
+    ):
+        db.execute(long)
+    with writing(store.engine, "sleep") as db, DIALECTS["postgresql"].take_time(db):
+        db.execute(long)
+        assert db.execute(text("SHOW statement_timeout")).scalar_one() == "0"
+    with reading(store.engine, "look") as db:
+        assert db.execute(text("SHOW statement_timeout")).scalar_one() == "30s"
+    store.close()
 
 
 @pytest.mark.parametrize("place", ["/farm?host=/nowhere", "127.0.0.1:1/farm"])
