@@ -14,7 +14,8 @@ FAILURES = 3
 FIRST_TEST_S = 60.0
 """How long after that it is tested for the first time; twice as long after each test that it does not pass."""
 LONGEST_WAIT_S = 3600.0
-_TOLD_NOTHING = frozenset({rules.INTERRUPTED.rule})
+_TOLD_NOTHING = frozenset({rules.INTERRUPTED.rule}) | rules.GUESTS_CAN
+"""Rules that say nothing of a host: no guest may have one taken out."""
 
 
 class Judgement(NamedTuple):

@@ -48,6 +48,14 @@ class Results(StrEnum):
     UNWANTED = "nothing to test"
 
 
+class Console(StrEnum):
+    """What the guest's console shows of its end."""
+
+    CRASHED = "crash"
+    OFF = "powered off"
+    QUIET = "neither"
+
+
 @dataclass(frozen=True)
 class Decision:
     """What a row decides."""
@@ -69,8 +77,7 @@ class Row:
     endings: tuple[Ending, ...] = ()
     errors: tuple[type, ...] = ()
     """Classes of `farm.errors`, each with the ones below it."""
-    crashed: bool = False
-    """True: the console shows a crash of the guest's own."""
+    console: tuple[Console, ...] = ()
     results: tuple[Results, ...] = ()
 
     def fits(self, seen: Symptoms) -> bool:
@@ -79,7 +86,7 @@ class Row:
             (not self.phases or seen.phase in self.phases)
             and (not self.endings or seen.ending in self.endings)
             and (not self.errors or issubclass(seen.error, self.errors))
-            and (not self.crashed or seen.crashed)
+            and (not self.console or seen.console in self.console)
             and (not self.results or seen.results in self.results)
         )
 
@@ -102,13 +109,14 @@ class Symptoms:
     phase: Phase
     ending: Ending
     error: type
-    crashed: bool
+    console: Console
     results: Results
 
 
 START = (Phase.PROVISION, Phase.BOOT, Phase.CONNECT, Phase.UPLOAD, Phase.TEARDOWN)
 """Teardown is that of a guest that has built for another: the one that tests has not begun then."""
 COLLECT = (Phase.COLLECT,)
+AROUND_SCRIPTS = (Phase.BOOT, Phase.CONNECT, Phase.UPLOAD, *COLLECT)
 OK = (Ending.OK,)
 FAILED = (Ending.FAILED,)
 STOPPED = (Ending.TIMEOUT, Ending.LOST)
@@ -129,6 +137,10 @@ _DEFECT = "{phase}: a defect of the farm: "
 
 HOST_FULL = "host-full"
 """The rule of a host that is short of disk or memory."""
+CONNECTION_LOST = "connection-lost"
+COLLECT_BROKEN = "collect"
+GUESTS_CAN = frozenset({CONNECTION_LOST, COLLECT_BROKEN})
+"""Rules that blame infrastructure, which is likelier; but a guest that wants to can bring about what they mean."""
 
 CANCELLED = Row("cancelled", Decision(Verdict.CANCELLED), "cancelled: {reason}", endings=(Ending.CANCELLED,))
 
@@ -162,26 +174,43 @@ TABLE: tuple[Row, ...] = (
         "{phase}: the guest crashed under the script ({crash})",
         phases=SCRIPTS,
         endings=STOPPED,
-        crashed=True,
+        console=(Console.CRASHED,),
+    ),
+    # Nobody but the guest itself has its kernel say so; whoever kills its machine from outside leaves no word.
+    Row(
+        "powered-off-in-script",
+        FAILED_BY_TEST,
+        "{phase}: the guest was powered off or restarted from inside, under the script",
+        phases=SCRIPTS,
+        endings=STOPPED,
+        console=(Console.OFF,),
     ),
     Row(
         "crash",
         ERROR_OF_GUEST,
         "{phase}: the guest crashed ({crash})",
-        phases=(Phase.BOOT, Phase.CONNECT, Phase.UPLOAD, Phase.COLLECT),
+        phases=AROUND_SCRIPTS,
         endings=NOT_OK,
-        crashed=True,
+        console=(Console.CRASHED,),
+    ),
+    Row(
+        "powered-off",
+        ERROR_OF_GUEST,
+        "{phase}: the guest was powered off or restarted from inside",
+        phases=AROUND_SCRIPTS,
+        endings=NOT_OK,
+        console=(Console.OFF,),
     ),
     Row("start", TRY_AGAIN, _SAID, phases=START, endings=NOT_OK),
     Row(
-        "connection-lost",
+        CONNECTION_LOST,
         TRY_AGAIN,
         _SAID + "; the console shows no crash of the guest's own",
         phases=SCRIPTS,
         endings=(Ending.LOST,),
     ),
     Row("script-timeout", FAILED_BY_TEST, _SAID + "{sign}", phases=SCRIPTS, endings=(Ending.TIMEOUT,)),
-    Row("collect", ERROR_OF_INFRA, _SAID, phases=COLLECT, endings=NOT_OK),
+    Row(COLLECT_BROKEN, ERROR_OF_INFRA, _SAID, phases=COLLECT, endings=NOT_OK),
     Row(
         "tests-failed",
         FAILED_BY_TEST,

@@ -48,7 +48,7 @@ def rests_on(outcome: Outcome, record: CellRecord) -> Iterator[str]:
             ("in " + " or ".join(phase.value for phase in row.phases)) if row.phases else "",
             ("it ended as " + " or ".join(ending.value for ending in row.endings)) if row.endings else "",
             ("the error was " + " or ".join(_error(cls) for cls in row.errors)) if row.errors else "",
-            "the console shows a crash of the guest's own" if row.crashed else "",
+            ("the console shows: " + " or ".join(row.console)) if row.console else "",
             ("of the results: " + " or ".join(row.results)) if row.results else "",
         ]
         what = "; ".join(filter(None, conditions)) or "whatever no other rule decides"

@@ -16,6 +16,7 @@ from farm.rules import (
     TABLE,
     UNPLACEABLE,
     WAITED,
+    Console,
     Results,
     Row,
     Symptoms,
@@ -26,6 +27,9 @@ from farm.rules import (
 _NOT_THE_GUESTS_OWN = frozenset({"disk-error", "read-only", "hung", "no-space"})
 """Rules of `runners.console` that are no proof against the guest: a full or overloaded host or its disk brings them
 about as well, and a full disk of the guest's own ends no connection."""
+
+_POWERED_OFF = "powered-off"
+"""The rule of `runners.console` of a guest that ended in an orderly way."""
 
 _KNOWN: Mapping[str, type[FarmError]] = {
     name: cls
@@ -136,13 +140,18 @@ def _verdict_of(outcome: Outcome | None) -> Verdict:
 def _symptoms(failure: Failure | None, evidence: Evidence) -> Symptoms:
     results = _results(evidence)
     if failure is None:
-        return Symptoms(Phase.COLLECT, Ending.OK, Unnamed, crashed=False, results=results)
+        return Symptoms(Phase.COLLECT, Ending.OK, Unnamed, Console.QUIET, results)
     error = _KNOWN.get(failure.error, Unknown) if failure.error else Unnamed
     if failure.ending is Ending.OK:  # a contradiction, which must not be taken for a pass
         error = Unknown
     ending = _ENDINGS.get(error, Ending.FAILED) if failure.ending is Ending.FAILED else failure.ending
-    crashed = bool(failure.crash) and failure.crash not in _NOT_THE_GUESTS_OWN
-    return Symptoms(failure.phase, ending, error, crashed, results)
+    return Symptoms(failure.phase, ending, error, _console(failure.crash), results)
+
+
+def _console(rule: str) -> Console:
+    if rule == _POWERED_OFF:
+        return Console.OFF
+    return Console.CRASHED if rule and rule not in _NOT_THE_GUESTS_OWN else Console.QUIET
 
 
 def _results(evidence: Evidence) -> Results:

@@ -38,6 +38,8 @@ RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"BUG: Unable to handle|BUG: Kernel |illegal operation: |Internal error: "
         ),
     ),
+    # An orderly end (kernel/reboot.c, drivers/tty/sysrq.c), in the way the guest itself was told to.
+    ("powered-off", re.compile(r"reboot: (Power down|Restarting system|System halted)|sysrq: Resetting")),
     ("out-of-memory", re.compile(r"(Out of memory|Memory cgroup out of memory): Killed process|invoked oom-killer: ")),
     ("disk-error", re.compile(r"Buffer I/O error on dev|I/O error, dev (vd|sd|xvd|hd|nvme)")),
     ("read-only", re.compile(r"Remounting filesystem read-only|Read-only file system")),

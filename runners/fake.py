@@ -2,9 +2,9 @@
 
 Its shell understands a few words of sh, one command a line, and plays them: `echo`, `cat`, `sleep`,
 `exit`, `yes` (for ever), `cd`, `export`, `mkdir`, `true`, `false`, `test` with `=` or `!=`, `. ./FILE`,
-redirection of `echo` with `>` and `>&2`, and `echo c > /proc/sysrq-trigger`, which crashes it as it would a
-real one. A word it does not know ends a script with 127, as in a real shell. `$NAME` is what was exported (in
-single quotes too), and `exit 0` ends only the file that it stands in. Files are kept in memory.
+redirection of `echo` with `>` and `>&2`, and `poweroff` and `echo c > /proc/sysrq-trigger`, which end it as
+they would a real one. A word it does not know ends a script with 127, as in a real shell. `$NAME` is what was
+exported (in single quotes too), and `exit 0` ends only the file that it stands in. Files are kept in memory.
 
 The environment variable FAKE_BOOT of a matrix plays a guest that does not come up: `hang`, `panic`,
 `refuse` (no SSH).
@@ -143,6 +143,11 @@ class FakeGuest:
         self._console += _PANIC
         self.running = False
 
+    def power_off(self) -> None:
+        """End as it was told to from inside."""
+        self._console += b"reboot: Power down\n"
+        self.running = False
+
     def destroy(self) -> None:
         """End."""
         self.running = False
@@ -237,9 +242,11 @@ class FakeShell:
         yield TICK
         if name == "export":
             self._variables |= dict(word.split("=", 1) for word in arguments if "=" in word)
+        if name == "poweroff":
+            self._guest.power_off()
         if name == "exit":
             return int(arguments[0]) if arguments else 0
-        statuses = dict.fromkeys(("true", ":", "cd", "export", "mkdir"), 0)
+        statuses = dict.fromkeys(("true", ":", "cd", "export", "mkdir", "poweroff"), 0)
         return (statuses | {"false": 1, "test": _test(arguments)}).get(name, 127)
 
     def _expanded(self, word: str) -> str:

@@ -103,6 +103,9 @@ WAYS = {
         "dd if=/dev/zero of=/proc/1/mem bs=4096 seek=$first count=$((last - first)) conv=notrunc\n"
         "done\nfor child in $(cat /proc/1/task/1/children); do kill -9 $child; done\nsleep 60\n",
     ),
+    "poweroff": How("powered-off", "poweroff -f\nsleep 60\n"),
+    "reboot": How("powered-off", "reboot -f\nsleep 60\n"),
+    "sysrq-reset": How("powered-off", "echo b > /proc/sysrq-trigger\nsleep 60\n"),
     "hog": How("out-of-memory", _HOG + "sleep 1\n"),
     "hog-panic": How("out-of-memory-panic", "echo 1 > /proc/sys/vm/panic_on_oom\n" + _HOG + "sleep 60\n"),
     "ext4-error": How(
@@ -123,8 +126,13 @@ WAYS = {
     "jump": How("kernel-oops", _BUSY, _jump_to_nowhere),
     "bad-disk": How("disk-error", "sleep 20\n", _a_disk_that_fails),
 }
-ELSEWHERE = {"jump": frozenset({"s390x"}), "bad-disk": frozenset(ARCHITECTURES) - {"s390x"}}
-"""Where a way cannot be gone: QEMU has no such register for its debugger there, or plugs in no disk."""
+ELSEWHERE = {
+    "jump": frozenset({"s390x"}),
+    "bad-disk": frozenset(ARCHITECTURES) - {"s390x"},
+    **dict.fromkeys(("poweroff", "reboot", "sysrq-reset"), frozenset({"s390x"})),
+}
+"""Where a way cannot be gone: QEMU has no such register for its debugger there, or plugs in no disk, or the machine is
+off before its console has said so."""
 
 
 def record(arch: str, how: str) -> Path:

@@ -265,7 +265,7 @@ def test_a_verdict_names_its_rule_what_that_looks_at_and_the_lines() -> None:
     assert found.headline.startswith("It is failed, blame: guest: test: the guest crashed under the script")
     assert " ".join(found.reasons) == (
         "the rule crash-in-script decided (docs/verdicts.md): in prepare or build or test;"
-        " it ended as timeout or lost; the console shows a crash of the guest's own"
+        " it ended as timeout or lost; the console shows: crash"
     )
     assert found.outcome is not None
     assert found.outcome.lines == ("Kernel panic",)

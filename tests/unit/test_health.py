@@ -8,13 +8,16 @@ import pytest
 
 from farm import rules, verdict
 from farm.health import Health, next_test
-from farm.model import AttemptKey, Blame, Mark, Outcome, Verdict
+from farm.model import AttemptKey, Blame, Ending, Mark, Outcome, Phase, Verdict
+from tests.unit.test_verdict import after, failing
 
 INFRA = verdict.lost_attempt("its worker died")
 FULL = Outcome(verdict=Verdict.ERROR, blame=Blame.INFRA, rule=rules.HOST_FULL, summary="no space left", retry=True)
 PASSED = Outcome(verdict=Verdict.PASSED)
 FAILED = Outcome(verdict=Verdict.FAILED, blame=Blame.TEST)
 AWAY = verdict.interrupted("the farm was stopped")
+GONE = verdict.classify(after(failing(Phase.TEST, Ending.LOST, "LostError")))
+UNREAD = verdict.classify(after(failing(Phase.COLLECT, Ending.LOST, "LostError")))
 CANCELLED = verdict.cancelled("the run was cancelled")
 
 
@@ -33,7 +36,7 @@ def test_anything_that_infra_did_not_spoil_ends_the_row(between: Outcome) -> Non
     assert judged(("x", INFRA), ("y", INFRA), ("z", between), ("x", INFRA), ("y", INFRA)) == [None] * 5
 
 
-@pytest.mark.parametrize("between", [AWAY, CANCELLED])
+@pytest.mark.parametrize("between", [AWAY, CANCELLED, GONE, UNREAD])
 def test_what_says_nothing_of_the_host_is_passed_over(between: Outcome) -> None:
     assert judged(("x", INFRA), ("y", INFRA), ("z", between), ("z", INFRA))[-1] is Mark.FAILED
 
@@ -41,6 +44,16 @@ def test_what_says_nothing_of_the_host_is_passed_over(between: Outcome) -> None:
 def test_a_cell_that_fails_by_itself_takes_no_host_out() -> None:
     assert judged(*[("x", INFRA)] * 5) == [None] * 5
     assert judged(*[("x", INFRA)] * 5, ("y", INFRA))[-1] is Mark.FAILED
+
+
+@pytest.mark.parametrize("outcome", [GONE, UNREAD], ids=lambda outcome: outcome.rule)
+def test_guests_that_end_their_own_connections_take_no_host_out(outcome: Outcome) -> None:
+    assert outcome.blame is Blame.INFRA
+    assert judged(*[(cell, outcome) for cell in "uvwxyz"]) == [None] * 6
+
+
+def test_what_guests_can_bring_about_are_rules_of_the_table() -> None:
+    assert {row.rule for row in rules.TABLE} > rules.GUESTS_CAN
 
 
 def test_hosts_are_judged_each_by_its_own() -> None:

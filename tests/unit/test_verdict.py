@@ -100,6 +100,16 @@ CASES: list[tuple[Evidence, str, Verdict, Blame | None, bool]] = [
         Blame.GUEST,
         False,
     ),
+    (
+        after(failing(Phase.TEST, LOST, "LostError", crash="powered-off")),
+        "powered-off-in-script",
+        Verdict.FAILED,
+        Blame.TEST,
+        False,
+    ),
+    (after(failing(B, TIMEOUT, crash="powered-off")), "powered-off", Verdict.ERROR, Blame.GUEST, False),
+    (after(failing(Phase.COLLECT, LOST, crash="powered-off")), "powered-off", Verdict.ERROR, Blame.GUEST, False),
+    (after(failing(P, error="HypervisorError", crash="powered-off")), "host", Verdict.ERROR, Blame.INFRA, True),
     (after(failing(Phase.TEST, LOST, crash="disk-error")), "connection-lost", Verdict.ERROR, Blame.INFRA, True),
     (after(failing(Phase.TEST, exit_status=1, crash="hung")), "script-failed", Verdict.FAILED, Blame.TEST, False),
     (after(failing(B, TIMEOUT, "DeadlineError")), "start", Verdict.ERROR, Blame.INFRA, True),
@@ -289,7 +299,7 @@ def _row(row: Row) -> str:
         ", ".join(row.phases),
         ", ".join(row.endings),
         ", ".join(_ERROR_WORDS.get(cls.__name__, cls.__name__) for cls in row.errors),
-        "crash" if row.crashed else "",
+        ", ".join(row.console),
         ", ".join(row.results),
     )
     return _line(f"`{row.rule}`", *(text or "any" for text in conditions), *_decision(row))
@@ -400,7 +410,7 @@ FAILURES = st.builds(
     error=st.sampled_from(["", "KeyError", *(name for name in vars(errors) if name.endswith("Error"))]),
     message=st.text(max_size=20),
     exit_status=st.none() | st.integers(-1, 255),
-    crash=st.sampled_from(["", "kernel-panic", "disk-error", "hung", "no-space"]),
+    crash=st.sampled_from(["", "kernel-panic", "powered-off", "disk-error", "hung", "no-space"]),
     lines=st.lists(st.text(min_size=1, max_size=9), max_size=3).map(tuple),
 )
 EVIDENCE = st.builds(
