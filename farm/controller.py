@@ -30,7 +30,7 @@ from farm.schedule import NO_LIMITS, Limits
 from farm.selftests import SelfTests
 from farm.store import Store
 from farm.store.states import KnownState
-from farm.verdict import cancelled, interrupted, lost_attempt
+from farm.verdict import cancelled, defect, interrupted, lost_attempt
 
 _TICK_S = 1.0
 _AGAIN_S = (1.0, 2.0, 5.0, 10.0)
@@ -89,7 +89,7 @@ class Controller:
         """Of the loop; may be read from any thread."""
 
     async def execute(self, run_id: str) -> RunRecord:
-        """Take a run to its end; returns it as the store has it then."""
+        """Take a run to its end, even if that is a defect of the farm; returns it as the store has it then."""
         try:
             run = await self._take_up(run_id)
             await self._offer(run)
@@ -100,10 +100,14 @@ class Controller:
             if run_id in self._broken:
                 raise self._broken[run_id]
             return self._store.run(run_id)
-        except HostError as error:
+        except (HostError, ConfigError) as error:
             self._abandon(run_id, lost_attempt(error.message))
             raise
-        except BaseException:
+        except Exception as error:  # noqa: BLE001 - a defect; it is told, and the run says what it was
+            self._give_up(run_id, error)
+            await self._attempts.settle(_END_S)
+            return self._store.run(run_id)
+        except BaseException:  # Ctrl-C, or whoever waits for this has been told to end
             self._abandon(run_id, cancelled("the farm was ended"))
             raise
         finally:
@@ -297,7 +301,7 @@ class Controller:
     def _give_up(self, run_id: str, error: BaseException) -> None:
         """One run that cannot go on must not hold up the others; what happened is told where runs are looked at."""
         log.error("cannot go on with the run", run=run_id, exc_info=error)
-        self._abandon(run_id, cancelled(f"the farm cannot go on with it: {error}"))
+        self._abandon(run_id, defect(error))
         self._forget(run_id)
 
     def _step(self, run: _Run, state: RunState) -> bool:

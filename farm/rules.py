@@ -292,9 +292,11 @@ UNPLACEABLE = Row("unplaceable", ERROR_OF_CONFIG, "{reason}")
 
 INTERRUPTED = Row("interrupted", TRY_AGAIN, "the attempt was interrupted: {reason}")
 
+DEFECT = Row("defect", ERROR_OF_FARM, "a defect of the farm, which cannot go on with the run: {reason}")
+
 FLAKY = Row("flaky", Decision(Verdict.PASSED), "flaky: attempt {number} passed, after {failures}: {reason}")
 
-WITHOUT_EVIDENCE = (ATTEMPT_LOST, INTERRUPTED, WAITED, SKIPPED, UNPLACEABLE, FLAKY)
+WITHOUT_EVIDENCE = (ATTEMPT_LOST, INTERRUPTED, WAITED, SKIPPED, UNPLACEABLE, DEFECT, FLAKY)
 """Outcomes of what never came to an end of its own, and of cells that needed several attempts."""
 
 

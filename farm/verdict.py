@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 
 from farm import errors
@@ -10,6 +11,7 @@ from farm.model import Ending, Evidence, Failure, Outcome, Phase, RunRecord, Tes
 from farm.rules import (
     ATTEMPT_LOST,
     CANCELLED,
+    DEFECT,
     FLAKY,
     INTERRUPTED,
     SKIPPED,
@@ -30,6 +32,8 @@ about as well, and a full disk of the guest's own ends no connection."""
 
 _POWERED_OFF = "powered-off"
 """The rule of `runners.console` of a guest that ended in an orderly way."""
+
+_TRACEBACK_LINES = 12
 
 _KNOWN: Mapping[str, type[FarmError]] = {
     name: cls
@@ -96,6 +100,12 @@ def after_hold(evidence: Evidence, otherwise: Outcome) -> Outcome:
 def cancelled(reason: str) -> Outcome:
     """Of a cell that was told to stop, or not to start."""
     return _because(CANCELLED, reason)
+
+
+def defect(error: BaseException) -> Outcome:
+    """Of a cell of a run with which the farm cannot go on, for a reason that nobody has foreseen."""
+    lines = "".join(traceback.format_exception(error)).splitlines()[-_TRACEBACK_LINES:]
+    return DEFECT.outcome({"reason": f"{type(error).__name__}: {error}"}, tuple(lines))
 
 
 def skipped(reason: str) -> Outcome:

@@ -19,6 +19,7 @@ from farm.model import AttemptKey, Blame, Event, Heartbeat, Host, Order, Phase, 
 from farm.places import queue_of
 from farm.schedule import Pick, Queue, choose
 from farm.store import Store
+from farm.verdict import exit_code
 from tests.unit.rehearsal import Rehearsal, Silent, fails, is_a_defect, is_lost, now, passes, waits
 from tests.unit.test_store import submission
 
@@ -82,6 +83,17 @@ def rules(store: Store, run: str, cell: str = "a") -> list[str]:
     return [one.outcome.rule if one.outcome else "" for one in store.cell(run, cell).attempts]
 
 
+def is_a_defect_of_the_farm(store: Store, run: str, said: str) -> None:
+    """A run of one cell has ended, nobody has cancelled it, and it says what has happened."""
+    record = store.run(run)
+    assert (record.state, record.cancelled, exit_code(record)) == (State.FINISHED, False, 2)
+    (cell,) = record.cells
+    assert cell.outcome
+    assert (cell.outcome.rule, cell.outcome.verdict, cell.outcome.blame) == ("defect", Verdict.ERROR, Blame.FARM)
+    assert said in cell.outcome.summary
+    assert said in cell.outcome.lines[-1]
+
+
 # --- one run ----------------------------------------------------------------------------------------
 
 
@@ -122,24 +134,40 @@ def test_a_run_that_is_cancelled_ends_its_attempts(store: Store) -> None:
     go(test())
 
 
-def test_a_defect_ends_execute_with_what_it_was_and_leaves_no_open_run(store: Store) -> None:
+def test_a_defect_ends_a_run_that_says_what_it_was(store: Store) -> None:
     async def test() -> None:
         executor, run = Rehearsal(), submit(store, "a")
         executor.parts["a"] = [is_a_defect]
-        with pytest.raises(ZeroDivisionError):
-            await Controller(store, executor, Silent()).execute(run)
-        assert store.state(run).state is State.FINISHED
+        record = await Controller(store, executor, Silent()).execute(run)
+        assert exit_code(record) == 2
+        is_a_defect_of_the_farm(store, run, "ZeroDivisionError")
 
     go(test())
 
 
-def test_a_failure_that_was_seen_outlasts_a_defect(store: Store) -> None:
+def test_who_ends_execute_has_cancelled_its_run(store: Store) -> None:
     async def test() -> None:
-        executor, run = Rehearsal(), submit(store, "a", retries={"test": 1})
-        executor.parts["a"] = [fails, is_a_defect]
-        with pytest.raises(ZeroDivisionError):
-            await Controller(store, executor, Silent()).execute(run)
-        assert verdicts(store, run) == {"a": Verdict.FAILED}
+        executor, run = Rehearsal(), submit(store, "a")
+        executor.parts["a"] = [waits]
+        task = asyncio.create_task(Controller(store, executor, Silent()).execute(run))
+        await executor.until_started(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert verdicts(store, run) == {"a": Verdict.CANCELLED}
+        assert store.runs()[0].exit_code == 130
+
+    go(test())
+
+
+def test_a_failure_that_was_seen_outlasts_a_defect_which_ends_what_is_under_way(store: Store) -> None:
+    async def test() -> None:
+        executor, run = Rehearsal(), submit(store, "a", "b", retries={"test": 1})
+        executor.parts = {"a": [fails, is_a_defect], "b": [waits]}
+        await Controller(store, executor, Silent()).execute(run)
+        assert verdicts(store, run) == {"a": Verdict.FAILED, "b": Verdict.ERROR}
+        assert rules(store, run, "b") == ["defect"]
+        assert executor.under_way == {}
 
     go(test())
 
@@ -391,9 +419,7 @@ async def given_up_alone(store: Store, broken: str, fine: str) -> None:
         await finished(store, broken, fine)
         assert controller.pulse.failures == 0
     assert verdicts(store, fine) == {"fine": Verdict.PASSED}
-    (cell,) = store.run(broken).cells
-    assert cell.outcome
-    assert "cannot go on with it: no such size" in cell.outcome.summary
+    is_a_defect_of_the_farm(store, broken, "ZeroDivisionError: no such size")
 
 
 def test_a_run_that_cannot_be_queued_is_given_up_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -439,9 +465,7 @@ def test_a_run_that_is_broken_does_not_hold_up_the_others(store: Store) -> None:
         async with serving(store, executor):
             await finished(store, broken, fine)
         assert verdicts(store, fine) == {"fine": Verdict.PASSED}
-        (cell,) = store.run(broken).cells
-        assert cell.outcome is not None
-        assert "the farm cannot go on with it" in cell.outcome.summary
+        is_a_defect_of_the_farm(store, broken, "ZeroDivisionError")
 
     go(test())
 

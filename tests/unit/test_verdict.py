@@ -394,6 +394,7 @@ def test_tests_that_failed_are_what_their_verdict_rests_on_and_not_the_log() -> 
         verdict.skipped("left out"),
         verdict.unplaceable("no host"),
         verdict.waited_too_long(60),
+        verdict.defect(ZeroDivisionError("no such size")),
     ],
     ids=lambda outcome: outcome.rule,
 )
