@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.service.browsing import CHROMIUM, SWITCHES, Visitor
+from tests.service.caching import make_cache
 from tests.service.serving import Serving
 
 
@@ -31,8 +32,11 @@ def serving(folder: Path, **settings: Any) -> Iterator[Serving]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """A server that all may use and nobody ends; its rate limit is out of the way."""
-    with serving(tmp_path_factory.mktemp("server"), settings="rate = 100000\nburst = 100000\n") as started:
+    """A server that all may use and nobody ends, with images to show; its rate limit is out of the way."""
+    folder = tmp_path_factory.mktemp("server")
+    make_cache(folder / "cache")
+    environment = {"FARM_CACHE": str(folder / "cache")}
+    with serving(folder, settings="rate = 100000\nburst = 100000\n", environment=environment) as started:
         yield started
 
 

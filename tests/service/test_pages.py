@@ -63,6 +63,8 @@ def pages(server: Serving, history: list[str]) -> dict[str, str]:
         "queue": "/queue",
         "hosts": "/hosts",
         "images": "/images",
+        "image": "/images/debian-13/s390x",
+        "images compared": "/images/diff?before=debian-12/s390x&after=debian-13/s390x",
         "projects": "/history",
         "project": "/history/wire",
         "test": "/history/wire/test?name=case_007&suite=libwire",
@@ -254,6 +256,16 @@ def test_two_runs_are_compared(window: Window, history: list[str]) -> None:
     page = window("read").see(f"/compare?base={history[1]}&head={history[2]}")
     expect(page.locator("main")).to_contain_text("Regressions")
     expect(page.get_by_role("link", name=BAD).first).to_be_visible()
+
+
+def test_an_image_is_found_with_its_packages_and_compared_with_another(window: Window) -> None:
+    page = window("read").see("/images")
+    page.get_by_role("link", name="debian-13").first.click()
+    expect(page.locator("h1")).to_have_text("debian-13/s390x")
+    expect(page.get_by_role("row", name="gcc")).to_contain_text("4:14.2")
+    page = window("read").see("/images/diff?before=debian-12/s390x&after=debian-13/s390x")
+    expect(page.get_by_role("row", name="gcc")).to_have_text(re.compile("gcc.*4:12.2.*4:14.2", re.DOTALL))
+    expect(page.get_by_role("row", name="tar")).to_contain_text("not there")
 
 
 def test_a_statement_prints_without_what_is_for_the_screen(window: Window, history: list[str]) -> None:
