@@ -89,7 +89,7 @@ class _Repository:
         found = next((name for place in _PLACES if (name := place.format(ref)) in names), None)
         if found:
             if not self._has(names[found]):
-                self._git("fetch", "--quiet", "--no-tags", "--depth=1", "--", self._url, found, to=f"fetch {ref}")
+                self._fetch_ref(found, ref)
             return self._commit(names[found])
         if _COMMIT.fullmatch(ref):
             return self._fetch_commit(ref)
@@ -100,6 +100,14 @@ class _Repository:
         argv = [*self._program, "archive", "--format=tar", commit]
         # A tar has up to 1 KiB of its own for each file.
         run_into(file, argv, to=f"read commit {commit}", limit=limits.bytes + 1024 * limits.files)
+
+    def _fetch_ref(self, name: str, ref: str) -> None:
+        """Fetch what the server has under a name: alone where it can do that, else with its history."""
+        fetch = ("fetch", "--quiet", "--no-tags")
+        try:
+            self._git(*fetch, "--depth=1", "--", self._url, name, to=f"fetch {ref}")
+        except SourceError:  # files over HTTP, say, are given out by no program that could leave something out
+            self._git(*fetch, "--", self._url, name, to=f"fetch {ref}")
 
     def _fetch_commit(self, ref: str) -> str:
         """Fetch a commit that no ref names: alone where the server allows it, else with the whole history."""

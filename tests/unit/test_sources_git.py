@@ -13,6 +13,7 @@ import pytest
 from farm.errors import SourceError
 from farm.model import FolderSource, GitSource, ResolvedSource
 from farm.sources import Limits, resolve
+from tests.standin import standing_in
 
 _PERSON = {"GIT_AUTHOR_NAME": "A", "GIT_AUTHOR_EMAIL": "a@example.org", "GIT_COMMITTER_NAME": "A"}
 _ENV = {**os.environ, **_PERSON, "GIT_COMMITTER_EMAIL": "a@example.org", "GIT_CONFIG_GLOBAL": "/dev/null"}
@@ -92,6 +93,18 @@ def test_only_the_wanted_commit_is_fetched(repository: Path) -> None:
     (bare,) = (repository.parent / "cache" / "git").glob("*/bare")
     assert _git(bare, "rev-list", "--all", "--count") in {"0", "1"}
     assert (bare / "shallow").exists()
+
+
+@pytest.mark.parametrize(("ref", "content"), [("main", "two"), ("v1", "one"), ("topic/x", "one")])
+def test_where_a_server_only_has_files_refs_come_with_their_history(
+    repository: Path, tmp_path: Path, ref: str, content: str
+) -> None:
+    with standing_in(tmp_path / "forge") as forge:
+        bare = forge.folder / "git" / "r.git"
+        _git(repository, "clone", "-q", "--bare", str(repository), str(bare))
+        _git(bare, "update-server-info")
+        for _ in range(2):
+            assert _content(_resolve(tmp_path, ref, url=f"{forge.url}/git/r.git")) == content
 
 
 def test_the_digest_is_that_of_the_same_files_in_a_folder(repository: Path) -> None:
