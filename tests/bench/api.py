@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,13 +25,24 @@ from tests.bench.wire import Wire
 from tests.service.seeding import seeded
 
 RATE = 50
-"""Requests a second: each is sent when it is due, whether or not those before have been answered."""
+"""Requests a second: each is sent when it is due, whether or not those before have been answered.
+
+Two hundred pages ask so often that are open and look again every four seconds.
+"""
 LISTENERS = 200
 _WARM_UP_S = 20.0
 _JOINED_S = 8.0
 """Until all listeners have come, which they do in the same moment; from then on they come and go one by one."""
 _LASTS_S = 60.0
 _CONNECTIONS = 32
+_CHECKS, _SUBMITS = 10, 50
+"""Of so many requests one checks a matrix, and one submits a run."""
+_SMALL = """\
+name: small
+axes: {image: [debian-13], arch: [amd64], hypervisor: [fake]}
+guest: {memory: 128M}
+test: make check
+"""
 _AIM_MS = 100.0
 _LOOK_AIM_S = 0.5
 _CELLS, _TESTS = 1000, 200
@@ -57,6 +69,14 @@ def _under_load(folder: Path) -> Iterator[Figure]:
     heard = f"{told['events']} events, each heard once by each, over {told['visits']} visits"
     yield _at(f"an answer under load, the middle one of {len(spans_ms)} ({load})", spans_ms, 0.5)
     yield _at(f"the same, 99 of 100 are quicker ({heard}; {_slow(answers)})", spans_ms, 0.99)
+
+
+class Ask(NamedTuple):
+    """A request."""
+
+    path: str
+    body: bytes = b""
+    """Of a POST; empty: it is a GET."""
 
 
 class Answer(NamedTuple):
@@ -97,7 +117,7 @@ def _looked_at(folder: Path) -> Iterator[Figure]:
 
 @contextlib.contextmanager
 def played(folder: Path) -> Iterator[dict[str, Any]]:
-    """A server with a run of a thousand cells that are under way: its port, its token, the run."""
+    """A server with a run of a thousand cells that are under way: its port, its token, the run and its source."""
     command = [sys.executable, "-m", "tests.bench.played", str(folder)]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as process:
         assert process.stdout
@@ -126,17 +146,30 @@ async def _requests(server: dict[str, Any]) -> list[Answer]:
     begun = time.monotonic()
     answers: list[Answer] = []
 
-    async def ask(path: str, due: float) -> None:
+    async def ask(what: Ask, due: float) -> None:
         await asyncio.sleep(due - time.monotonic())
         wire = await free.get()
-        await wire.get(path)
-        answers.append(Answer(path, int(due - begun), time.monotonic() - due))
+        await (wire.post(what.path, what.body) if what.body else wire.get(what.path))
+        answers.append(Answer(what.path, int(due - begun), time.monotonic() - due))
         free.put_nowait(wire)
 
-    paths = _paths(server["run"])
-    count = int(RATE * _LASTS_S)
-    await asyncio.gather(*(ask(paths[n % len(paths)], begun + n / RATE) for n in range(count)))
+    asked = islice(_asked(server), int(RATE * _LASTS_S))
+    await asyncio.gather(*(ask(what, begun + number / RATE) for number, what in enumerate(asked)))
     return answers
+
+
+def _asked(server: dict[str, Any]) -> Iterator[Ask]:
+    """What is asked for, one after the other and without an end."""
+    looks = cycle(_paths(server["run"]))
+    check = Ask("/api/v1/validate", json.dumps({"matrix": _SMALL}).encode())
+    submit = Ask("/api/v1/runs", json.dumps({"matrix": _SMALL, "source": {"upload": server["source"]}}).encode())
+    for number in count(1):
+        if number % _SUBMITS == 0:
+            yield submit
+        elif number % _CHECKS == 0:
+            yield check
+        else:
+            yield Ask(next(looks))
 
 
 def _paths(run: str) -> list[str]:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from tests.bench.wire import Wire
 
-_STAYS_S = (2.0, 12.0)
+STAYS_S = (2.0, 12.0)
+"""How long a listener listens before it goes away, and comes back."""
 _LOOKS_S = 3.0
 _CATCH_UP_S = 120.0
 
@@ -23,14 +24,16 @@ _CATCH_UP_S = 120.0
 class Told(NamedTuple):
     """What all of them heard together."""
 
-    events: int
-    """That there were."""
+    ids: list[int]
+    """Of the events, as one hears them that comes once."""
     wrong: int
     """Listeners that missed one, or heard one twice, or in another order."""
     visits: int
 
 
-async def listener(at: tuple[int, str, str], *, until: float, seed: int, first: int) -> tuple[list[int], int]:
+async def listener(
+    at: tuple[int, str, str], *, until: float, seed: int, first: int, stays_s: tuple[float, float]
+) -> tuple[list[int], int]:
     """The ids that one has heard after the first, and how often it came."""
     port, token, run = at
     chance = random.Random(seed)  # noqa: S311 - the same in every measurement
@@ -39,7 +42,7 @@ async def listener(at: tuple[int, str, str], *, until: float, seed: int, first: 
     end = asyncio.Event()
     while not end.is_set():
         visits += 1
-        leaves = time.monotonic() + chance.uniform(*_STAYS_S)
+        leaves = time.monotonic() + chance.uniform(*stays_s)
         try:
             async with asyncio.timeout(max(0.1, leaves - time.monotonic())):
                 async for some in wire.listen(f"/api/v1/runs/{run}/events", ids[-1] if ids else first):
@@ -78,12 +81,14 @@ async def caught_up(port: int, token: str, run: str, last: int, newest: int) -> 
     return ids
 
 
-async def listeners(port: int, token: str, run: str, seconds: float, count: int) -> Told:
+async def listeners(
+    port: int, token: str, run: str, seconds: float, count: int, *, stays_s: tuple[float, float] = STAYS_S
+) -> Told:
     """Have so many listen for so long; then each hears what is left, up to the newest event that any has heard."""
     first = await newest_now(port, token, run)
     until = time.monotonic() + seconds
     heard = await asyncio.gather(
-        *(listener((port, token, run), until=until, seed=seed, first=first) for seed in range(count))
+        *(listener((port, token, run), until=until, seed=seed, first=first, stays_s=stays_s) for seed in range(count))
     )
     newest = max(number for ids, _ in heard for number in ids[-1:])
     whole = await caught_up(port, token, run, first, newest)
@@ -92,9 +97,10 @@ async def listeners(port: int, token: str, run: str, seconds: float, count: int)
         last = ids[-1] if ids else first
         rest = await caught_up(port, token, run, last, newest) if last < newest else []
         wrong += ids + rest != whole
-    return Told(len(whole), wrong, sum(visits for _, visits in heard))
+    return Told(whole, wrong, sum(visits for _, visits in heard))
 
 
 if __name__ == "__main__":
     port, token, run, seconds, count = sys.argv[1:]
-    print(json.dumps(asyncio.run(listeners(int(port), token, run, float(seconds), int(count)))._asdict()))
+    told = asyncio.run(listeners(int(port), token, run, float(seconds), int(count)))
+    print(json.dumps({"events": len(told.ids), "wrong": told.wrong, "visits": told.visits}))

@@ -173,7 +173,7 @@ def main() -> None:
             run = await asyncio.to_thread(server.intake.submit, request, owner="bench")
             server.wake()
             port = self.servers[0].sockets[0].getsockname()[1]
-            print(json.dumps({"port": port, "token": token, "run": run.id}), flush=True)
+            print(json.dumps({"port": port, "token": token, "run": run.id, "source": source.digest}), flush=True)
 
         async def shutdown(self, sockets: Any = None) -> None:
             server.feed.close()

@@ -20,13 +20,20 @@ class Wire:
 
     async def get(self, path: str) -> bytes:
         """The body of an answer, which has to be a good one."""
-        reader = await self._ask(path)
+        return await self._answer(await self._ask("GET", path))
+
+    async def post(self, path: str, body: bytes) -> bytes:
+        """The same for a request with a body of JSON."""
+        more = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        return await self._answer(await self._ask("POST", path, more, body))
+
+    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
         size = int(_header(await reader.readuntil(b"\r\n\r\n"))[b"content-length"])
         return await reader.readexactly(size)
 
     async def listen(self, path: str, last: int | None = None) -> AsyncIterator[list[int]]:
         """The ids of a stream's events, as many at a time as come together."""
-        reader = await self._ask(path, "" if last is None else f"Last-Event-ID: {last}\r\n")
+        reader = await self._ask("GET", path, "" if last is None else f"Last-Event-ID: {last}\r\n")
         _header(await reader.readuntil(b"\r\n\r\n"))
         rest = b""
         while block := await reader.read(_BLOCK):
@@ -40,15 +47,16 @@ class Wire:
             self._streams[1].transport.abort()
             self._streams = None
 
-    async def _ask(self, path: str, more: str = "") -> asyncio.StreamReader:
+    async def _ask(self, method: str, path: str, more: str = "", body: bytes = b"") -> asyncio.StreamReader:
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=4 * 1024 * 1024)
         reader, writer = self._streams
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self._token}\r\n{more}\r\n".encode())
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self._token}\r\n{more}\r\n"
+        writer.write(head.encode() + body)
         return reader
 
 
 def _header(head: bytes) -> dict[bytes, bytes]:
     status, *lines = head.split(b"\r\n")
-    assert b" 200 " in status, head
+    assert status.split()[1] in {b"200", b"201"}, head
     return {name.lower(): value for name, _, value in (line.partition(b": ") for line in lines)}

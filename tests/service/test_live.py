@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import signal
 import threading
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from farm.store import Store
+from tests.bench.listeners import listeners
 from tests.service.listening import Heard, heard, listen
 from tests.service.serving import Serving
 
@@ -57,6 +60,24 @@ def test_the_parameter_resumes_where_a_header_cannot_be_sent(server: Serving) ->
         *ids[7:],
         None,
     ]
+
+
+def test_many_who_come_and_go_miss_nothing_and_hear_nothing_twice(server: Serving) -> None:
+    client = server.client("submit")
+    test = "echo hello\nsleep 1"
+    axes = {"image": ["debian-13"], "arch": ["amd64"], "hypervisor": ["fake"], "n": list(range(12))}
+    matrix = json.dumps({"name": "many", "axes": axes, "guest": {"memory": "128M"}, "test": test})
+    upload = {"upload": server.upload(client)}
+    run = client.post(RUNS, json={"matrix": matrix, "source": upload}).json()["run"]["id"]
+    port = int(server.url.rpartition(":")[2])
+    told = asyncio.run(listeners(port, server.token("read"), run, seconds=12, count=20, stays_s=(0.2, 3.0)))
+    ids = stored(server, run)
+    assert told.ids, "nothing happened meanwhile"
+    first, last = ids.index(told.ids[0]), ids.index(told.ids[-1])
+    assert told.ids == ids[first : last + 1]
+    assert told.wrong == 0
+    assert told.visits > 40  # each has come back
+    assert client.post(f"{RUNS}/{run}/cancel").status_code == 202
 
 
 @pytest.mark.parametrize("beyond", [0, 1, 10**15])
