@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from api.auth import Operator, Reader, TheServer
 from api.params import MOST, Cells
+from farm.model import Model
 from farm.model.history import Baseline, CellTrends, ProjectSummary, Rank, TestHit, TestQuery, TestTrends
 
 router = APIRouter(tags=["history"])
@@ -37,7 +38,7 @@ class TestHistory(BaseModel):
     """What to give as `before` for the next page; null on the last one."""
 
 
-class BaselineRequest(BaseModel):
+class BaselineRequest(Model):
     """The run that is to have a name."""
 
     run: Reference
