@@ -33,7 +33,7 @@ from api import (
 )
 from api.apart import make_room
 from api.head import Head
-from api.limits import BodyLimit, RateLimiter
+from api.limits import BodyLimit, OpenLimit, RateLimiter
 from api.openapi import DESCRIPTION, TAGS, describe
 from api.problems import add_problem_handlers
 from api.traffic import Traffic, Watch
@@ -84,6 +84,7 @@ def create_app(server: Server) -> FastAPI:
     app.state.fetching = make_room()
     app.state.frames = live.Frames()
     app.state.traffic = Traffic()
+    app.add_middleware(OpenLimit, limiter=app.state.limiter, is_open=_is_open)
     app.add_middleware(BodyLimit, uploads=lambda method, path: _upload_limit(server, method, path))
     app.add_middleware(Head)
     app.add_middleware(Watch, traffic=app.state.traffic)
@@ -149,6 +150,13 @@ async def _find_routes(app: FastAPI) -> None:
         pass
 
     await app.router(nowhere, nothing_comes, nobody_hears)
+
+
+def _is_open(method: str, path: str) -> bool:
+    """Whether nobody is asked for a token, nor held up by the route itself. `/healthz` does no work that could be."""
+    if path.startswith("/static/") or path in {"/readyz", "/logout", f"{PREFIX}/openapi.json"}:
+        return True
+    return path == "/login" and method in {"GET", "HEAD"}
 
 
 def _upload_limit(server: Server, method: str, path: str) -> int | None:

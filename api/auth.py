@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 
-from api.limits import RateLimiter
+from api.limits import RateLimiter, too_many
 from api.problems import ProblemError
 from farm.model import ANYONE, Identity, Scope
 from farm.serve import Server
@@ -54,12 +54,7 @@ def take_turn(request: Request, token: str) -> None:
     """One request more of a token, or of an address where there is no token. Raises ProblemError."""
     limiter: RateLimiter = request.app.state.limiter
     if wait_s := limiter.take(token or (request.client.host if request.client else "")):
-        raise ProblemError(
-            HTTPStatus.TOO_MANY_REQUESTS,
-            "rate",
-            f"cannot take the request: too many; try again in {wait_s} s",
-            headers={"Retry-After": str(wait_s)},
-        )
+        raise too_many(wait_s)
 
 
 async def who(request: Request) -> Identity:

@@ -36,6 +36,24 @@ class RateLimiter:
         return 0 if allowed else math.ceil((1 - room) / self._rate)
 
 
+class OpenLimit:
+    """Limits by address what is answered without a token, and where nobody is identified who could be limited."""
+
+    def __init__(self, app: ASGIApp, limiter: RateLimiter, is_open: Callable[[str, str], bool]) -> None:
+        """`is_open(method, path)` says which requests these are."""
+        self._app, self._limiter, self._is_open = app, limiter, is_open
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and self._is_open(scope["method"], scope["path"]):
+            address = (scope.get("client") or ("",))[0]
+            if wait_s := self._limiter.take(address):
+                error = too_many(wait_s)
+                await answer(error.problem, error.headers)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
 class BodyLimit:
     """Refuses bodies that are too large, whether they say so or only turn out to be."""
 
@@ -65,6 +83,16 @@ class BodyLimit:
             return message
 
         await self._app(scope, counted, send)
+
+
+def too_many(wait_s: int) -> ProblemError:
+    """The problem of who has asked too often."""
+    return ProblemError(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "rate",
+        f"cannot take the request: too many; try again in {wait_s} s",
+        headers={"Retry-After": str(wait_s)},
+    )
 
 
 def _too_large(limit: int) -> ProblemError:

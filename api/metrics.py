@@ -17,7 +17,7 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from api.auth import TheServer, identify, require, server_of
+from api.auth import TheServer, identify, require, server_of, take_turn
 from api.gauge import Samples, values
 from api.traffic import Traffic
 from farm.metrics import METRICS, Histogram, Kind, Metric
@@ -37,7 +37,9 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 async def _may_scrape(request: Request) -> None:
     """Whoever may read, or anybody where the settings say so. Raises ProblemError."""
-    if not server_of(request).config.metrics_public:
+    if server_of(request).config.metrics_public:
+        take_turn(request, "")
+    else:
         await require(Scope.READ)(await identify(request))
 
 

@@ -19,8 +19,9 @@ from api.problems import KINDS, MEDIA_TYPE, Problem
 from farm.model import Scope
 
 DESCRIPTION = """\
-Every request but those for health has a token: `Authorization: Bearer farm_…`. A token has a scope, and each scope
-includes those before it: read, submit, operate, admin; `x-scope` says which one an operation takes.
+Every request but those for health, webhooks and this document has a token: `Authorization: Bearer farm_…`.
+A token has a scope, and each scope includes those before it: read, submit, operate, admin; `x-scope` says which one
+an operation takes.
 Errors are problem details (RFC 9457) whose `type` stays what it is. Pages of a list name the next one as `next`.
 """
 
