@@ -6,13 +6,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from farm import report
 from farm.attempts import Executor, Watcher
 from farm.config import Settings
 from farm.controller import Controller
 from farm.matrix import expansion, load
 from farm.model import (
-    AttemptKey,
     Expansion,
     Host,
     Matrix,
@@ -83,15 +81,3 @@ class Service:
     def runs(self, query: RunQuery) -> tuple[RunSummary, ...]:
         """The runs that are asked for, the newest first."""
         return self._store.runs(query)
-
-    def log(self, key: AttemptKey, name: str) -> bytes:
-        """A log of an attempt, as the guest wrote it: a phase's, or `console`. Raises NotFoundError."""
-        return self._store.files.log(key, name)
-
-    def logs(self, key: AttemptKey) -> tuple[str, ...]:
-        """The names of an attempt's logs, in the order of the phases."""
-        return self._store.files.logs(key)
-
-    def write_report(self, run: RunRecord, folder: Path) -> tuple[Path, ...]:
-        """Write a run's report in every format."""
-        return report.write(run, folder, self._store.files.log)

@@ -43,12 +43,6 @@ class Delivery:
         return found
 
 
-def report_of(farm: Farm, run: str) -> Document:
-    """The report of a run; `latest` is the newest. Raises FarmError."""
-    (_, data), *_ = farm.files(farm.look(run).run.id, ["json"])
-    return _read(data.decode())
-
-
 def print_result(found: Document, folder: Path | None) -> None:
     """What a run came to, where its report is, and how to run a failed cell again."""
     out.print()

@@ -48,18 +48,6 @@ def render(name: str, run: RunRecord, read_log: ReadLog) -> str:
     return FORMATS[name].render(document(run), read_log)
 
 
-def write(run: RunRecord, folder: Path, read_log: ReadLog) -> tuple[Path, ...]:
-    """Write every format into a folder, which is made; each file appears whole or not at all. Raises ConfigError."""
-    report = document(run)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return tuple(_put(folder / form.file, form.render(report, read_log)) for form in FORMATS.values())
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write the report to {folder}: {error.strerror or error}", hint="name another folder with --out"
-        ) from error
-
-
 def put(path: Path, text: str) -> Path:
     """Write a file, which appears whole or not at all. Raises ConfigError."""
     try:
