@@ -181,7 +181,7 @@ def _of_http(request: Request, error: Any) -> Response:
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(sorted(_allowed(request))) or headers.get("Allow", "")
     detail = str(error.detail)
-    if detail == status.phrase:  # the framework's own
+    if not detail.startswith("cannot "):  # the framework's own
         detail = f"cannot {request.method} {request.url.path}: {detail.lower()}"
     return answer(Problem(type=_type(kind), title=status.phrase, status=status, detail=detail), headers)
 
@@ -201,12 +201,12 @@ def _allowed(request: Request) -> set[str]:
 def _gone(_request: Request, _error: Exception) -> Response:
     """Nobody hears it: the client went away in the middle of its request."""
     status = HTTPStatus.BAD_REQUEST
-    return answer(Problem(type=_type("bad-request"), title=status.phrase, status=status, detail="the body broke off"))
+    detail = "cannot read the request: its body broke off"
+    return answer(Problem(type=_type("bad-request"), title=status.phrase, status=status, detail=detail))
 
 
 def _defect(_request: Request, error: Exception) -> Response:
     log.error("a defect of the API", error=repr(error), exc_info=error)
     status = HTTPStatus.INTERNAL_SERVER_ERROR
-    return answer(
-        Problem(type=_type("defect"), title=status.phrase, status=status, detail="this is a defect of the farm")
-    )
+    detail = "cannot answer the request: this is a defect of the farm"
+    return answer(Problem(type=_type("defect"), title=status.phrase, status=status, detail=detail))

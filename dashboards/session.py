@@ -42,7 +42,7 @@ async def login(
     now = datetime.now(UTC)
     identity = await asyncio.to_thread(server.access.identify, token.strip(), now=now)
     if identity is None or not identity.may(Scope.READ):
-        problem = "This token is unknown, has expired, or was revoked."
+        problem = "cannot accept the token: it is unknown, has expired, or was revoked"
         return rendered("login.html", status=HTTPStatus.FORBIDDEN, next=_here(next), problem=problem, me=None)
     secret = await asyncio.to_thread(server.access.open_session, identity, now=now, lasts=SESSION)
     response = see(_here(next))

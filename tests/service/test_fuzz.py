@@ -100,6 +100,10 @@ def tried(strategy: Any, url: str, headers: dict[str, str]) -> None:
         assume(set(case.query or ()) <= {one.name for one in case.operation.query})
         answer = case.call(base_url=url, headers=headers, timeout=SENT_S)
         case.validate_response(answer, checks=wanted)
+        if answer.headers.get("content-type", [""])[0] == "application/problem+json":
+            told = answer.json()
+            # A matrix has its mistakes with their places instead.
+            assert told["type"] == "/problems/matrix" or told["detail"].startswith("cannot "), told
 
     once()
 
