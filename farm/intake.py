@@ -30,6 +30,7 @@ from farm.model import (
     UploadedSource,
     Verdict,
     axis_variable,
+    version_of,
 )
 from farm.model.attempt import LONGEST_HOLD_S
 from farm.once import once
@@ -163,7 +164,7 @@ class Intake:
             hold_on_failure_s=request.hold_on_failure,
             hold_limit_s=self.hold_limit_s,
             ssh_key=request.ssh_key or "",
-            version=request.version,
+            version=request.version or _version(request, document.matrix),
             labels=request.labels,
             priority=request.priority,
             owner=owner,
@@ -191,6 +192,13 @@ class Intake:
                 hint="FARM_MATRICES names the server's folder of matrices",
             )
         return self.settings.matrices / f"{name}.yaml"
+
+
+def _version(request: RunRequest, matrix: Matrix) -> str:
+    """What was uploaded is anything; whoever uploads what the matrix names says its version."""
+    if isinstance(request.source, UploadedSource):
+        return ""
+    return version_of(request.source or matrix.source)
 
 
 def _file(request: RunRequest) -> str:

@@ -33,6 +33,7 @@ from farm.model import (
     RunSummary,
     State,
     UploadedSource,
+    version_of,
 )
 from farm.model.attempt import LONGEST_HOLD_S
 from farm.references import References
@@ -136,7 +137,11 @@ class LocalFarm:
         read = load(wanted.file)
         source = self._intake.sources.keep(self._service.resolve(read.matrix, wanted.file))
         request = wanted.request.model_copy(
-            update={"matrix_file": str(wanted.file), "source": UploadedSource(upload=source.digest)}
+            update={
+                "matrix_file": str(wanted.file),
+                "source": UploadedSource(upload=source.digest),
+                "version": wanted.request.version or version_of(read.matrix.source),
+            }
         )
         run = self._intake.take(read, request, owner=_OWNER, key=wanted.key)
         return overview(run, {})

@@ -32,6 +32,7 @@ from farm.model import (
     RunSummary,
     State,
     UploadedSource,
+    version_of,
 )
 from farm.remote import Client
 from farm.remote.archive import RemoteArchive
@@ -90,7 +91,8 @@ class RemoteFarm:
             with err.status(f"uploading {escape(source.description)} …"):
                 self._client.upload(source)
         request = _request(wanted.file, wanted.request)
-        request = request.model_copy(update={"source": UploadedSource(upload=source.digest)})
+        version = request.version or version_of(matrix.source)
+        request = request.model_copy(update={"source": UploadedSource(upload=source.digest), "version": version})
         return self._client.submit(request, key=wanted.key or str(uuid.uuid4()))
 
     def cancel(self, run: str) -> Overview:

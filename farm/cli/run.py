@@ -32,7 +32,7 @@ from farm.cli.submit import print_start, wanted_run
 from farm.cli.watch import watch_to_the_end
 from farm.config import load_settings
 from farm.display import Display
-from farm.model import RunRecord, Submission
+from farm.model import RunRecord, Submission, version_of
 from farm.report.document import count_tests, run_part
 from farm.service import Service
 
@@ -89,6 +89,7 @@ def run(
             matrix_file=str(matrix),
             max_parallel=max_parallel,
             hold_on_failure_s=hold_s,
+            version=version_of(planned.matrix.source),
         )
         record = service.submit(submission)
         out.print(tables.run_headline(run_part(record, count_tests({}))), soft_wrap=True)

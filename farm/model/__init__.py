@@ -73,6 +73,7 @@ from farm.model.source import (
     ResolvedSource,
     Source,
     TarballSource,
+    version_of,
 )
 from farm.model.trial import Trial, Tried
 from farm.model.trigger import DeliveryRecord, FailedPush, NewDelivery, Push, Triggered
@@ -188,4 +189,5 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "scalar_text",
+    "version_of",
 ]

@@ -48,6 +48,16 @@ class PypiSource(Model):
 Source = FolderSource | GitSource | TarballSource | DebianSource | PypiSource
 
 
+_LONGEST_VERSION = 200
+
+
+def version_of(source: Source) -> str:
+    """What is tested, as the source itself calls it: a branch, a tag, a version; empty where it does not."""
+    if isinstance(source, GitSource):
+        return "" if source.ref == "HEAD" else source.ref[:_LONGEST_VERSION]
+    return source.version[:_LONGEST_VERSION] if isinstance(source, DebianSource | PypiSource) else ""
+
+
 class ResolvedSource(Model):
     """A source as it was when the run was submitted.
 

@@ -12,9 +12,21 @@ import pytest
 from farm.config import load_settings
 from farm.errors import ForbiddenError, SourceError
 from farm.intake import Intake
-from farm.model import RunRequest
+from farm.model import (
+    DebianSource,
+    FolderSource,
+    GitSource,
+    PypiSource,
+    RunRequest,
+    Source,
+    UploadedSource,
+    version_of,
+)
 from farm.store import Store
 from tests.unit.test_serve import NoFleet
+from tests.unit.test_sources_git import repository
+
+__all__ = ["repository"]
 
 MATRIX = """\
 name: hello
@@ -78,6 +90,31 @@ def test_what_looks_like_a_host_is_none_of_the_servers_folders(intake: Intake, m
     source = {"git": "git@localhost:x"}
     with pytest.raises(SourceError, match="cannot reach the git repository git@localhost:x"):
         intake.submit(RunRequest.model_validate({"matrix": MATRIX, "source": source}), owner="ada")
+
+
+@pytest.mark.parametrize(
+    ("source", "version"),
+    [
+        (GitSource(git="x"), ""),
+        (GitSource(git="x", ref="v1.3"), "v1.3"),
+        (GitSource(git="x", ref="v" * 300), "v" * 200),
+        (DebianSource(debian="zlib", version="1:1.3"), "1:1.3"),
+        (PypiSource(pypi="x", version="2.0"), "2.0"),
+        (FolderSource(folder="."), ""),
+    ],
+)
+def test_a_source_may_say_its_version(source: Source, version: str) -> None:
+    assert version_of(source) == version
+
+
+def test_a_run_has_the_version_of_its_source_unless_it_is_told_another(intake: Intake, repository: Path) -> None:
+    assert intake.settings.matrices
+    text = f"{MATRIX}source: {{git: {repository}, ref: v1}}\n"
+    (intake.settings.matrices / "hello.yaml").write_text(text)
+    found = [intake.submit(RunRequest(matrix_name="hello", version=told), owner="ada") for told in ("", "told")]
+    assert [run.submission.version for run in found] == ["v1", "told"]
+    upload = UploadedSource(upload=found[0].submission.source.digest)
+    assert intake.submit(RunRequest(matrix=text, source=upload), owner="ada").submission.version == ""
 
 
 def from_(place: str) -> RunRequest:
