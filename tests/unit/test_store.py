@@ -204,6 +204,34 @@ def test_summaries_count_verdicts_the_newest_run_first(store: Store) -> None:
     assert second.verdicts == {Verdict.PASSED: 1, Verdict.FAILED: 1}
 
 
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({}, ["demo-4", "demo-3", "demo-2", "demo-1"]),
+        ({"owner": "ada"}, ["demo-3", "demo-1"]),
+        ({"owner": "nobody"}, []),
+        ({"state": State.FINISHED}, ["demo-3", "demo-2"]),
+        ({"state": State.QUEUED}, ["demo-4", "demo-1"]),
+        ({"exit_code": 0}, ["demo-2"]),
+        ({"exit_code": 1}, ["demo-3"]),
+        ({"owner": "ada", "state": State.FINISHED, "exit_code": 1}, ["demo-3"]),
+        ({"owner": "bob", "exit_code": 1}, []),
+        ({"before": "demo-3"}, ["demo-2", "demo-1"]),
+        ({"before": "demo-3", "limit": 1}, ["demo-2"]),
+        ({"before": "demo-1"}, []),
+        ({"before": "demo-4", "owner": "ada"}, ["demo-3", "demo-1"]),
+    ],
+)
+def test_runs_are_found_by_all_that_is_asked_for(store: Store, query: dict[str, object], found: list[str]) -> None:
+    for number, owner in enumerate(("ada", "bob", "ada", "bob")):
+        store.create_run(submission().model_copy(update={"owner": owner}), now=later(number))
+    for run, outcome in (("demo-2", PASSED), ("demo-3", FAILED)):
+        for cell in CELLS:
+            store.finish_cell(run, cell, outcome, now=later(5))
+        store.finish_run(run, now=later(6), cancelled=False)
+    assert [run.id for run in store.runs(RunQuery.model_validate(query))] == found
+
+
 def test_unfinished_runs_are_found_again_the_oldest_first(store: Store) -> None:
     for number in range(3):
         store.create_run(submission(), now=later(number))
