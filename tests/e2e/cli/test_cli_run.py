@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.etree.ElementTree import Element
+
 from defusedxml.ElementTree import parse
 
 from tests.e2e.cli.conftest import Farm, fake, verdict
@@ -103,6 +105,49 @@ def test_a_cell_that_may_fail_does_not_fail_the_run(farm: Farm) -> None:
         "good": "passed",
         "bad": "failed",
     }
+
+
+def test_a_pass_after_a_failure_is_shown_as_flaky_everywhere(farm: Farm) -> None:
+    matrix = farm.matrix(
+        files=scripts(
+            flaky='test "$FARM_ATTEMPT" != 1\n' + GOOD,
+            broken=BAD + "exit 1\n",
+            good=GOOD,
+        ),
+        axes=fake(case=["flaky", "broken", "good"]),
+        test=". ./$CASE.sh\n",
+        collect={"junit": ["result.xml"]},
+        retries={"test": 1},
+        continue_on_error=[{"case": "broken"}],
+    )
+    ended = farm("run", matrix, "--junit", "out.xml")
+    assert ended.status == 0, ended.err
+    cells = farm.cells()
+    assert {case: verdict(cell) for case, cell in cells.items()} == {
+        "flaky": ("passed", None, "flaky"),
+        "broken": ("failed", "test", "tests-failed"),
+        "good": ("passed", None, "passed"),
+    }
+    assert {case: [verdict(one)[0] for one in cell["attempts"]] for case, cell in cells.items()} == {
+        "flaky": ["failed", "passed"],
+        "broken": ["failed", "failed"],
+        "good": ["passed"],
+    }
+    assert [case for case, cell in cells.items() if cell["outcome"]["flaky"]] == ["flaky"]
+    assert "flaky" in ended.out
+    for file in ("out.xml", "farm-report/junit.xml"):
+        assert [failure.get("type") for failure in flaky_failures(farm, file)] == ["script-failed"]
+    assert "flaky" in (farm.folder / "farm-report/summary.md").read_text()
+    assert "1 of these flaky" in farm("runs").out
+    told = farm("explain", "latest", "debian-13/amd64/fake/case=flaky")
+    assert told.status == 0
+    assert "It is flaky" in told.out
+
+
+def flaky_failures(farm: Farm, file: str) -> list[Element]:
+    root = parse(farm.folder / file).getroot()
+    assert root is not None
+    return root.findall(".//flakyFailure")
 
 
 def test_results_that_were_promised_and_are_not_there_are_an_error(farm: Farm) -> None:
