@@ -88,14 +88,18 @@ class Controller:
         self.pulse = Pulse()
         """Of the loop; may be read from any thread."""
 
-    async def execute(self, run_id: str) -> RunRecord:
-        """Take a run to its end, even if that is a defect of the farm; returns it as the store has it then."""
+    async def execute(self, run_id: str, lost: asyncio.Event | None = None) -> RunRecord:
+        """Take a run to its end, even if that is a defect of the farm; returns it as the store has it then.
+
+        Where `lost` is set, or the run has been ended by somebody else, only its guests end here.
+        """
         try:
             run = await self._take_up(run_id)
             await self._offer(run)
-            while await self._advance(run) is not State.FINISHED:
+            while not (lost and lost.is_set()) and await self._advance(run) is not State.FINISHED:
                 if run_id in self._broken:
                     raise self._broken[run_id]
+            self._attempts.stop()
             await self._attempts.settle()
             if run_id in self._broken:
                 raise self._broken[run_id]

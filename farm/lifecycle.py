@@ -7,7 +7,7 @@ cells that wait start is decided for all runs together, by `farm.schedule`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -201,7 +201,8 @@ def _conclusion(cell: CellState, run: RunState) -> Outcome | None:
     if cell.running or last.outcome is None or _retry_due(cell, last.outcome, run):
         return None
     outcome = last.outcome
-    if _is_interrupted(outcome) and (number := _interruptions(cell)) > PATIENCE_WITH_INTERRUPTIONS:
+    number = _interruptions(one.outcome for one in cell.attempts if one.outcome)
+    if _is_interrupted(outcome) and number > PATIENCE_WITH_INTERRUPTIONS:
         outcome = verdict.interrupted(_INTERRUPTED_AGAIN.format(number=number))
     return _summed_up(cell, outcome)
 
@@ -252,12 +253,18 @@ def _retry_due(cell: CellState, outcome: Outcome, run: RunState) -> bool:
     if cell.attempts[-1].cancel_asked:
         # One that was asked to stop may well end as "lost": that is the cancel, not the outcome.
         return outcome.retry
-    if outcome.verdict is Verdict.FAILED:
-        failures = sum(1 for one in cell.attempts if one.outcome and one.outcome.verdict is Verdict.FAILED)
-        return failures <= run.retries_test
-    if _is_interrupted(outcome):
-        return outcome.retry and _interruptions(cell) <= PATIENCE_WITH_INTERRUPTIONS
-    return outcome.retry and _tries(cell) <= run.retries_infra
+    outcomes = [one.outcome for one in cell.attempts if one.outcome]
+    return may_retry(outcomes, infra=run.retries_infra, test=run.retries_test)
+
+
+def may_retry(outcomes: Sequence[Outcome], *, infra: int, test: int) -> bool:
+    """Whether so many retries allow another attempt after these, of which there is at least one."""
+    last = outcomes[-1]
+    if last.verdict is Verdict.FAILED:
+        return sum(1 for one in outcomes if one.verdict is Verdict.FAILED) <= test
+    if _is_interrupted(last):
+        return last.retry and _interruptions(outcomes) <= PATIENCE_WITH_INTERRUPTIONS
+    return last.retry and _tries(outcomes) <= infra
 
 
 def _counts(outcome: Outcome) -> bool:
@@ -270,18 +277,19 @@ def _is_interrupted(outcome: Outcome) -> bool:
     return outcome.rule == rules.INTERRUPTED.rule
 
 
-def _interruptions(cell: CellState) -> int:
-    return sum(1 for one in cell.attempts if one.outcome and _is_interrupted(one.outcome))
+def _interruptions(outcomes: Iterable[Outcome]) -> int:
+    return sum(1 for one in outcomes if _is_interrupted(one))
 
 
 def _infra_tries(cell: CellState) -> int:
     return sum(1 for one in cell.attempts if one.outcome and _counts(one.outcome))
 
 
-def _tries(cell: CellState) -> int:
+def _tries(outcomes: Iterable[Outcome]) -> int:
     """Those that use up a retry."""
-    full = sum(1 for one in cell.attempts if one.outcome and one.outcome.rule == rules.HOST_FULL)
-    return _infra_tries(cell) - min(full, PATIENCE_WITH_FULL_HOSTS)
+    counted = [one for one in outcomes if _counts(one)]
+    full = sum(1 for one in counted if one.rule == rules.HOST_FULL)
+    return len(counted) - min(full, PATIENCE_WITH_FULL_HOSTS)
 
 
 def _reason_to_stop(run: RunState, conclusions: dict[str, Outcome]) -> str:

@@ -68,11 +68,11 @@ class Service:
         watcher: Watcher,
         on_start: Callable[[Callable[[], None]], None] = lambda _cancel: None,
     ) -> RunRecord:
-        """Take a run to its end; `on_start` gets a function that cancels it."""
+        """Take a run to its end, or until somebody else has it; `on_start` gets a function that cancels it."""
         controller = Controller(self._store, executor, watcher)
         on_start(lambda: controller.cancel(run_id))
-        async with tenure(self._store, of_run(run_id), self._owner):
-            return await controller.execute(run_id)
+        async with tenure(self._store, of_run(run_id), self._owner) as lost:
+            return await controller.execute(run_id, lost)
 
     def run(self, run_id: str) -> RunRecord:
         """A run, by its id or as `farm.references` has it. Raises NotFoundError."""

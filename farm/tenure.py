@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def tenure(store: Store, name: str, owner: str) -> AsyncIterator[asyncio.Event]:
-    """Keep a lease that one has; gives what is set when somebody else has it by now."""
+    """Keep a lease that one has; gives what is set when it is lost to somebody else."""
     lost, ends = asyncio.Event(), asyncio.Event()
     keeping = asyncio.create_task(_keep(store, name, owner, lost, ends))
     try:
@@ -41,8 +41,8 @@ async def _keep(store: Store, name: str, owner: str, lost: asyncio.Event, ends: 
         if ends.is_set():
             return
         try:
-            if not await asyncio.to_thread(store.leases.take, name, owner, now=_now()):
-                log.error("somebody else has the lease by now", lease=name)
+            if not await asyncio.to_thread(store.leases.prolong, name, owner, now=_now()):
+                log.error("the lease is lost: somebody else has it by now, or has ended what it was of", lease=name)
                 lost.set()
         except (HostError, ConfigError) as error:
             log.warning("cannot prolong a lease; trying again", lease=name, error=error.message)
@@ -99,12 +99,14 @@ async def _first(*events: asyncio.Event, within_s: float | None = None) -> None:
 
 def finish_lost_runs(store: Store) -> tuple[str, ...]:
     """End the runs of `farm run` whose process was killed; gives them. Does nothing where nothing can be written."""
-    ended: list[str] = []
+    ended, owner = list[str](), new_owner()
     with suppress(HostError, ConfigError):
         for run_id in store.leases.dead_runs(now=_now()):
-            abandon(store, run_id, lost_attempt(_REASON))
-            store.leases.drop(of_run(run_id))
-            ended.append(run_id)
+            # Its owner may only have stood still: having lost the lease, that one ends its guests.
+            if store.leases.take(of_run(run_id), owner, now=_now()):
+                abandon(store, run_id, lost_attempt(_REASON))
+                store.leases.drop(of_run(run_id))
+                ended.append(run_id)
     return tuple(ended)
 
 

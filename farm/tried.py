@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from farm import rules
+from farm.lifecycle import may_retry
 from farm.model import AttemptRecord, Blame, CellRecord, Outcome, Submission, Verdict
 from farm.report.parts import Line, Part
 from farm.report.words import duration
@@ -67,8 +68,11 @@ def _error(kind: type) -> str:
 
 def attempts_of(record: CellRecord, submission: Submission) -> Iterator[AttemptLine]:
     """The attempts at a cell, the first one first."""
+    outcomes: list[Outcome] = []
     for attempt in record.attempts:
-        outcome, final = attempt.outcome, attempt is record.last
+        outcome = attempt.outcome
+        outcomes += [outcome] if outcome else []
+        ended = record.outcome if attempt is record.last else None
         yield AttemptLine(
             number=attempt.key.number,
             host=attempt.host or (attempt.facts.host if attempt.facts else ""),
@@ -76,24 +80,27 @@ def attempts_of(record: CellRecord, submission: Submission) -> Iterator[AttemptL
             blame=outcome.blame if outcome else None,
             rule=outcome.rule if outcome else "",
             summary=outcome.summary if outcome else "it goes on",
-            next=_next(outcome, submission, final=final, ended=record.outcome is not None) if outcome else "",
+            next=_next(outcomes, submission, ended) if outcome else "",
         )
 
 
-def _next(outcome: Outcome, submission: Submission, *, final: bool, ended: bool) -> str:
-    retries = submission.plan.matrix.retries
-    again = not final or not ended
-    if outcome.rule == rules.INTERRUPTED.rule and again:
-        return "tried again: it ended with the farm, which counts as no try"
-    if outcome.rule == rules.HOST_FULL and again:
-        return "tried again: a full host says nothing of the cell"
-    if outcome.retry:
-        return _retried("infrastructure was at fault", "infra", retries.infra, again=again)
+def _next(outcomes: Sequence[Outcome], submission: Submission, ended: Outcome | None) -> str:
+    """Why there was another attempt after these, or (`ended` is what the cell came to with them) why not."""
+    outcome, retries = outcomes[-1], submission.plan.matrix.retries
+    if not (outcome.retry or outcome.verdict is Verdict.FAILED):
+        return "final: what it came to is not tried again"
+    if ended and may_retry(outcomes, infra=retries.infra, test=retries.test):
+        return f"not tried again: {_reason(ended, outcome)}"
+    word = "not tried again" if ended else "tried again"
     if outcome.verdict is Verdict.FAILED:
-        return _retried("it failed", "test", retries.test, again=again)
-    return "final: what it came to is not tried again"
+        return f"{word}: it failed, and retries: test is {retries.test}"
+    if outcome.rule == rules.INTERRUPTED.rule:
+        return f"{word}: it ended with the farm, which counts as no try"
+    if outcome.rule == rules.HOST_FULL and not ended:
+        return f"{word}: a full host says nothing of the cell"
+    return f"{word}: infrastructure was at fault, and retries: infra is {retries.infra}"
 
 
-def _retried(cause: str, key: str, most: int, *, again: bool) -> str:
-    word = "tried again" if again else "not tried again"
-    return f"{word}: {cause}, and retries: {key} is {most}"
+def _reason(ended: Outcome, last: Outcome) -> str:
+    """What has kept a cell from a retry that it had left."""
+    return "it was told to stop, or its run was ended, before that" if ended == last else ended.summary

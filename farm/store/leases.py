@@ -11,7 +11,7 @@ import uuid
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, RowMapping, and_, delete, insert, select
+from sqlalchemy import Connection, Engine, RowMapping, and_, delete, insert, select, update
 
 from farm.store import tables as t
 from farm.store.database import reading, writing
@@ -54,7 +54,7 @@ class Leases:
         self._engine = engine
 
     def take(self, name: str, owner: str, *, now: datetime) -> bool:
-        """Have a lease from now on, or for longer; False: somebody else has it."""
+        """Have a lease from now on; False: somebody else has it."""
         with writing(self._engine, f"take the lease {name}") as db:
             found = db.execute(select(t.leases).where(t.leases.c.name == name)).mappings().one_or_none()
             if found and found["owner"] != owner and not _free(found, now):
@@ -62,6 +62,12 @@ class Leases:
             db.execute(delete(t.leases).where(t.leases.c.name == name))
             begin(db, name, owner, now=now)
         return True
+
+    def prolong(self, name: str, owner: str, *, now: datetime) -> bool:
+        """Keep a lease that one has for longer; False: it is somebody else's by now, or nobody's."""
+        mine = and_(t.leases.c.name == name, t.leases.c.owner == owner)
+        with writing(self._engine, f"prolong the lease {name}") as db:
+            return db.execute(update(t.leases).where(mine).values(_row(name, owner, now))).rowcount == 1
 
     def held(self, name: str, *, now: datetime) -> bool:
         """Whether somebody has a lease."""

@@ -282,6 +282,18 @@ def test_each_attempt_says_why_there_was_another_or_none() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("last", "cell", "said"),
+    [
+        (INFRA, INFRA, "not tried again: it was told to stop, or its run was ended, before that"),
+        (FAILED, FAILED, "not tried again: it was told to stop, or its run was ended, before that"),
+        (INFRA, verdict.cancelled("the run was cancelled"), "not tried again: cancelled: the run was cancelled"),
+    ],
+)
+def test_a_retry_that_was_left_and_not_made_says_so(last: Outcome, cell: Outcome, said: str) -> None:
+    assert tried(cell, last, infra=1, test=1).attempts[0].next == said
+
+
 def test_a_flaky_cell_says_so() -> None:
     found = tried(verdict.flaky((FAILED,), 2), FAILED, PASSED, test=1)
     assert found.headline.startswith("It is flaky: flaky: attempt 2 passed, after a failure: 2 of 40 tests failed")

@@ -54,6 +54,18 @@ def test_one_at_a_time_has_a_lease(store: Store) -> None:
     assert take("x", other, now=SOON)
 
 
+def test_only_who_has_a_lease_prolongs_it(store: Store) -> None:
+    mine, other = new_owner(), new_owner()
+    prolong = store.leases.prolong
+    assert not prolong("x", mine, now=NOW), "there is none"
+    assert store.leases.take("x", mine, now=NOW)
+    assert not prolong("x", other, now=LATER)
+    assert prolong("x", mine, now=LATER), "nobody has taken it meanwhile"
+    assert not store.leases.take("x", other, now=LATER + LASTS / 2)
+    store.leases.drop("x")
+    assert not prolong("x", mine, now=LATER), "what it was of has ended"
+
+
 def test_who_stands_still_for_too_long_loses_it(store: Store) -> None:
     mine, other = new_owner(), new_owner()
     assert store.leases.take("x", mine, now=NOW)

@@ -13,11 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from farm.abandoning import abandon
+from farm.config import Settings
 from farm.controller import Controller
 from farm.model import AttemptKey, Blame, Phase, PhaseStarted, State, Verdict
+from farm.service import Service
 from farm.store import Store
-from farm.store.leases import LASTS, SERVING
+from farm.store.leases import LASTS, SERVING, of_run
 from farm.tenure import finish_lost_runs, in_turns, tenure
+from farm.verdict import lost_attempt
 from tests.unit.rehearsal import Rehearsal, Silent, now, waits
 from tests.unit.test_controller import finished, go, rules, submit, until, verdicts
 from tests.unit.test_store import NOW, submission
@@ -113,16 +117,16 @@ def test_a_lease_that_is_being_prolonged_is_not_taken_again_after_it_is_given_ba
     both: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, entered, go_on = both[0], threading.Event(), threading.Event()
-    take = store.leases.take
+    take, prolong = store.leases.take, store.leases.prolong
 
     def slow(name: str, owner: str, *, now: datetime) -> bool:
         entered.set()
         assert go_on.wait(60)
-        return take(name, owner, now=now)
+        return prolong(name, owner, now=now)
 
     async def test() -> None:
         assert take(SERVING, "me", now=now())
-        monkeypatch.setattr(store.leases, "take", slow)
+        monkeypatch.setattr(store.leases, "prolong", slow)
         async with tenure(store, SERVING, "me"):
             await until(entered.is_set)
             asyncio.get_running_loop().call_later(0.1, go_on.set)
@@ -183,3 +187,32 @@ def test_a_run_whose_process_was_killed_is_brought_to_its_end(
     assert rules(store, run, "b") == ["attempt-lost"]
     assert store.runs()[0].exit_code == 2
     assert finish_lost_runs(store) == ()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("taken", [True, False], ids=["is ending", "has ended"])
+def test_a_run_that_another_has_ended_has_no_guests_any_more(
+    both: tuple[Store, Store], database_url: str, tmp_path: Path, taken: bool
+) -> None:
+    """Its process has only stood still, for longer than its lease lasts."""
+    settings = Settings(state=tmp_path, cache=tmp_path, runtime=tmp_path, database=database_url)
+    service, executor, other = Service(settings), Rehearsal(slots=1), both[1]
+    executor.parts["a"] = [waits]
+
+    async def test() -> None:
+        run = service.submit(submission("a", "b")).id
+        running = asyncio.create_task(service.execute(run, executor, Silent()))
+        await executor.until_started(1)
+        if taken:  # by the clock of somebody else it is over
+            assert other.leases.take(of_run(run), "somebody elsewhere", now=now() + 2 * LASTS)
+            await until(running.done)
+        abandon(other, run, lost_attempt("its program was killed"))
+        await running
+        assert executor.under_way == {}
+        assert [order.key.cell for order in executor.orders] == ["a"]
+        assert verdicts(other, run) == {"a": Verdict.ERROR, "b": Verdict.ERROR}
+
+    try:
+        go(test())
+    finally:
+        service.store.close()
