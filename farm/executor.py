@@ -4,7 +4,8 @@ Each attempt is one task: a generator whose events come back through Ray's strea
 it by numbers (CPUs for vCPUs, memory for guests) and by labels (which hypervisor can run which
 architecture there); it never retries, that is the controller's.
 
-On each node of a cluster lives one small actor that is asked now and then what its host is like.
+On each node of a cluster lives one small actor that is asked now and then what its host is like, and that kills workers
+which do not hear that they are to end.
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import tarfile
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 # Ray reads this when it is loaded. A cluster of its own has tokens anyway; without this, a program that joins
 # one would not send any. `RAY_AUTH_MODE=disabled` in the environment wins.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray
+import structlog
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError, TaskCancelledError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -43,13 +46,19 @@ _OBJECT_STORE_BYTES = 256 * 1024 * 1024
 _UNREAD_EVENTS = 64
 NOTHING = bytes(tarfile.RECORDSIZE)
 """A tar with nothing in it; an empty file is none, and tar(1) refuses it."""
-_GENTLY_S = 8.0
+_GENTLY_S = 4.0
+_TITLE = b"ray::"
+"""How the command line of a worker begins that has a task."""
 _FIRST_LOOK_S = 20.0
 """How long whoever joins a cluster waits for its hosts to say what they are like."""
 _NAMESPACE = "farm"
 _SILENT_S = 60.0
 """For so long it does not matter that Ray's head does not say which nodes there are."""
 _AGAIN = "start it again; a service of systemd with `Restart=` is started again by itself"
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 
 class RayExecutor:
@@ -76,6 +85,7 @@ class RayExecutor:
         self._gone = ""
         self._on_gone: Callable[[], None] | None = None
         self._running: dict[AttemptKey, Any] = {}
+        self._workers: dict[AttemptKey, _Worker] = {}
         self._sources: dict[str, Any] = {}
 
     def start(self) -> None:
@@ -138,8 +148,11 @@ class RayExecutor:
         self._running[order.key] = generator
         try:
             async for reference in generator:
-                for event in await reference:
-                    yield event
+                for sent in await reference:
+                    if isinstance(sent, _Worker):
+                        self._workers[order.key] = sent
+                    else:
+                        yield sent
         except TaskCancelledError as error:
             raise AttemptCancelledError("the attempt was cancelled") from error
         except RayError as error:
@@ -151,9 +164,13 @@ class RayExecutor:
             raise
         finally:
             self._running.pop(order.key, None)
+            self._workers.pop(order.key, None)
 
     async def cancel(self, key: AttemptKey) -> None:
-        """End an attempt: gently, so that it can clean up, then by force."""
+        """End an attempt: gently, so that it can clean up, then by killing its worker.
+
+        Ray's own force is none once it has been asked to be gentle: it waits for the worker to answer that first.
+        """
         generator = self._running.get(key)
         if generator is None:
             return
@@ -162,7 +179,8 @@ class RayExecutor:
             await asyncio.sleep(0.1)
             if key not in self._running:
                 return
-        ray.cancel(generator, force=True)
+        if worker := self._workers.get(key):
+            await asyncio.to_thread(_kill_on if self._address else _kill_here, worker)
 
     def close(self) -> None:
         """Leave Ray; a local one ends."""
@@ -220,6 +238,10 @@ class _Host:
 
         return look()
 
+    def kill(self, worker: _Worker) -> None:
+        """End a worker of this node at once, also one that stands still."""
+        _kill_here(worker)
+
 
 def _nodes() -> list[dict[str, Any]]:
     """Waits for as long as Ray's head does not answer."""
@@ -233,16 +255,7 @@ def _nodes() -> list[dict[str, Any]]:
 def _look_at(node: str) -> Host:
     """Ask a node, and wait; a first question starts its actor, which all programs of the cluster share."""
     with _ray_errors("ask a host what it is like"):
-        remote: Any = ray.remote(_Host)
-        actor = remote.options(
-            name=f"host-{node}",
-            namespace=_NAMESPACE,
-            lifetime="detached",
-            get_if_exists=True,
-            num_cpus=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-        ).remote()
-        reference = actor.look.remote()
+        reference = _host_on(node).look.remote()
     with _ray_errors("learn what a host is like"):
         try:
             told: Host = ray.get(reference)
@@ -251,6 +264,39 @@ def _look_at(node: str) -> Host:
         except RayActorError as error:
             raise HostError("its node does not answer") from error
     return told
+
+
+def _host_on(node: str) -> Any:
+    """The `_Host` of a node."""
+    remote: Any = ray.remote(_Host)
+    return remote.options(
+        name=f"host-{node}",
+        namespace=_NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+    ).remote()
+
+
+class _Worker(NamedTuple):
+    """The process that an attempt is in."""
+
+    node: str
+    pid: int
+
+
+def _kill_here(worker: _Worker) -> None:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        if Path(f"/proc/{worker.pid}/cmdline").read_bytes().startswith(_TITLE):
+            os.kill(worker.pid, signal.SIGKILL)
+
+
+def _kill_on(worker: _Worker) -> None:
+    try:
+        ray.get(_host_on(worker.node).kill.remote(worker), timeout=_GENTLY_S)
+    except (RayError, OSError, RuntimeError, ValueError) as error:
+        log.warning("cannot kill a worker; its attempt ends with its lease", node=worker.node, error=_first_line(error))
 
 
 def _task(order: Order) -> Any:
@@ -285,24 +331,25 @@ def _remote_run_order() -> Any:
     return ray.remote(_run_order)
 
 
-def _run_order(order: Order, source: bytes) -> Iterator[tuple[Event, ...]]:
+def _run_order(order: Order, source: bytes) -> Iterator[tuple[Event | _Worker, ...]]:
     # Imported in the worker: the controller's process needs no hypervisor.
     from runners.attempt import run_attempt  # noqa: PLC0415
 
+    worker = _Worker(ray.get_runtime_context().get_node_id(), os.getpid())
     placed = Placed(at=datetime.now(UTC), host=load_settings().host_name)
-    yield from together(placed, run_attempt(order, source))
+    yield from together((worker, placed), run_attempt(order, source))
 
 
 _MORE_AT_ONCE = (Placed, PhaseEnded)
 """After these there is more at once: a next phase begins, or the attempt has ended."""
 
 
-def together(first: Event, more: Generator[Event, None, None]) -> Iterator[tuple[Event, ...]]:
+def together(first: tuple[T, ...], more: Generator[T, None, None]) -> Iterator[tuple[T, ...]]:
     """Events as they are sent: those after which there is more at once together with that.
 
     Each thing that a task yields costs as much as a task that does nothing, or more.
     """
-    held: tuple[Event, ...] = (first,)
+    held = first
     with contextlib.closing(more):
         try:
             for event in more:

@@ -6,6 +6,7 @@ Here those that need nothing but an emulator; `tests/lab/test_guests.py` runs th
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -184,7 +185,9 @@ def is_in(phase: Phase, event: Event) -> bool:
 def test_a_cancel_in_any_phase_leaves_nothing(backend: Backend, phase: Phase) -> None:
     running = run_attempt(make_order("sleep 600\n", **backend), make_source())
     assert any(is_in(phase, event) for event in running)
+    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         running.throw(KeyboardInterrupt())
         list(running)
+    assert time.monotonic() - began < GONE_S
     # `backend` looks for what is left

@@ -34,7 +34,7 @@ def saying(*events: Event, error: type[BaseException] | None = None) -> Generato
 def test_the_end_of_a_phase_comes_with_the_beginning_of_the_next() -> None:
     boot, test = starts(Phase.BOOT), starts(Phase.TEST)
     told = saying(boot, BEATS, ends(Phase.BOOT), test, ends(Phase.TEST), ENDED)
-    assert list(together(PLACED, told)) == [
+    assert list(together((PLACED,), told)) == [
         (PLACED, boot),
         (BEATS,),
         (ends(Phase.BOOT), test),
@@ -43,14 +43,14 @@ def test_the_end_of_a_phase_comes_with_the_beginning_of_the_next() -> None:
 
 
 def test_what_is_said_last_is_not_lost_without_a_last_word() -> None:
-    assert list(together(PLACED, saying())) == [(PLACED,)]
-    assert list(together(PLACED, saying(ends(Phase.BOOT)))) == [(PLACED, ends(Phase.BOOT))]
+    assert list(together((PLACED,), saying())) == [(PLACED,)]
+    assert list(together((PLACED,), saying(ends(Phase.BOOT)))) == [(PLACED, ends(Phase.BOOT))]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_how_a_phase_ended_is_told_before_the_attempt_breaks_off(error: type[BaseException]) -> None:
     last = ends(Phase.TEST, Ending.CANCELLED)
-    events = together(PLACED, saying(BEATS, last, error=error))
+    events = together((PLACED,), saying(BEATS, last, error=error))
     assert [next(events), next(events)] == [(PLACED, BEATS), (last,)]
     with pytest.raises(error):
         next(events)
@@ -66,7 +66,7 @@ def test_the_attempt_is_closed_with_it() -> None:
         finally:
             closed.append(True)
 
-    events = together(PLACED, attempt())
+    events = together((PLACED,), attempt())
     next(events)
     events.close()  # type: ignore[attr-defined]
     assert closed == [True]

@@ -16,6 +16,8 @@ from tests.waiting import eventually
 GUEST = {"memory": 384, "packages": PACKAGES}
 STARTED_S = 120
 CANCELLED_S = 30
+CANCEL_S = 5.0
+"""By when the guests of what was cancelled are gone."""
 SLEEP = "echo under way\nsleep 600\n"
 SLEEP_ONCE = 'test "$FARM_ATTEMPT" != 1 && exit 0\necho under way\nsleep 600\n'
 
@@ -48,6 +50,22 @@ def test_ctrl_c_destroys_the_guest_and_records_the_run_as_cancelled(farm: Farm) 
     assert ended.status == 130, ended.err
     assert "cancelling" in ended.err
     assert not farm.processes("qemu-system-")
+    check_cancelled(farm, 1)
+
+
+@pytest.mark.guest
+def test_the_guest_of_a_worker_that_stands_still_is_gone_soon_after_a_cancel(farm: Farm) -> None:
+    """A worker that does not hear of the cancel is killed, and then its guest is the reaper's."""
+    running = farm.start("run", farm.matrix(axes=real(), guest=GUEST, test=SLEEP))
+    eventually(lambda: farm.logs(b"under way"), within_s=STARTED_S, what="the test is under way")
+    (worker,) = guest_owners(farm).keys() - {running.pid}
+    os.kill(worker, signal.SIGSTOP)
+    running.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    eventually(lambda: not farm.processes("qemu-system-"), within_s=CANCELLED_S, what="the guest is gone")
+    took_s = time.monotonic() - began
+    assert farm.wait(running, timeout_s=CANCELLED_S).status == 130
+    assert took_s < CANCEL_S
     check_cancelled(farm, 1)
 
 
