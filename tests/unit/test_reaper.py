@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ import pytest
 from farm.errors import ConfigError, HostError
 from runners import reaper
 from runners.ledger import Entry, Ledger, is_owned, private_folder, read
-from runners.session import node_session
+from runners.session import local_session, node_session
 from tests.waiting import eventually
 
 OWNER = """
@@ -338,3 +339,23 @@ def test_nobody_starts_a_reaper_where_there_is_nothing_to_look_after(runtime: Pa
     with node_session(runtime):
         time.sleep(1.5)  # one look of who keeps it
         assert not reaper.is_running(runtime)
+
+
+@pytest.mark.parametrize("session", [local_session, node_session], ids=["a local Ray", "a node"])
+def test_a_session_begins_with_a_sweep(
+    runtime: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    session: Callable[[Path], AbstractContextManager[object]],
+) -> None:
+    """Also where no reaper was there to do it: the machine was started again, or all was killed at once."""
+    monkeypatch.setenv("FARM_SESSION", "")
+    monkeypatch.setattr("runners.session.ensure_reaper", lambda _runtime: None)
+    end(start_owner(runtime, tmp_path / "thing"))
+    living = start_owner(runtime, tmp_path / "somebody's")
+    try:
+        with session(runtime):
+            assert not (tmp_path / "thing").exists()
+            assert (tmp_path / "somebody's").exists()
+    finally:
+        end(living)
