@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import libvirt
 import pytest
 
+from farm.errors import FullError, HostError, HypervisorError
+from runners.libvirt.connection import hypervisor_errors
 from runners.libvirt.hypervisors import HYPERVISORS, KVM, XEN_HVM, XEN_PV
 
 
@@ -35,3 +38,17 @@ def test_only_what_has_the_host_s_kernel_is_a_container() -> None:
 def test_limits_that_a_driver_does_not_have_are_not_in_its_row() -> None:
     assert KVM.limits == {"cpu", "disk-bandwidth", "network-bandwidth"}
     assert XEN_HVM.limits == XEN_PV.limits == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("internal error: cannot set up guest memory 'pc.ram': Cannot allocate memory", FullError),
+        ("cannot write to console.log: No space left on device", FullError),
+        ("unsupported configuration: CPU model not found", HypervisorError),
+    ],
+)
+def test_a_host_that_is_full_is_told_from_one_that_refuses(said: str, kind: type[HostError]) -> None:
+    with pytest.raises(HostError, match="cannot start a guest: ") as caught, hypervisor_errors("start a guest"):
+        raise libvirt.libvirtError(said)
+    assert type(caught.value) is kind
