@@ -67,7 +67,7 @@ class Snapshots:
         except (GuestError, HostError) as error:  # may be otherwise the next time
             return Found(None, error.message)
         except OSError as error:
-            return Found(None, f"cannot keep a snapshot: {error.strerror}")
+            return Found(None, f"cannot keep a snapshot: {error.strerror or error}")
         return Found(snapshot, snapshot.manifest.mode)
 
     def name(self, spec: DomainSpec, image: Image, disk_mib: int) -> str:
