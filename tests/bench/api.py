@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from farm.overviews import Overviews
 from farm.store import Store
-from tests.bench.figures import Figure, against, seconds
+from tests.bench.figures import Aim, Figure, against, seconds
 from tests.bench.wire import Wire
 from tests.service.seeding import seeded
 
@@ -100,7 +100,7 @@ def _slow(answers: Sequence[Answer]) -> str:
 
 
 def _at(name: str, spans_ms: list[float], share: float) -> Figure:
-    return Figure(name, f"≤ {_AIM_MS:g} ms", "ms", (spans_ms[int(share * (len(spans_ms) - 1))],), (_AIM_MS,))
+    return Figure(name, Aim(_AIM_MS, "ms"), "ms", (spans_ms[int(share * (len(spans_ms) - 1))],), (_AIM_MS,))
 
 
 def _looked_at(folder: Path) -> Iterator[Figure]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from runners.guest import Shell, wait_for
 from runners.libvirt.guest import LibvirtGuest
 from runners.ssh import connect, tcp
-from tests.bench.figures import Figure, seconds, side_by_side
+from tests.bench.figures import Aim, Figure, seconds, side_by_side
 from tests.bench.guests import Kind, running, soon
 from tests.bench.openssh import master, openssh
 
@@ -23,7 +23,7 @@ def figures() -> Iterator[Figure]:
     with running(Kind("amd64").restored()) as (guest, shell), master(guest) as ssh:
         yield side_by_side(
             "a command on the open connection, the guest idle before it, against OpenSSH's ControlMaster",
-            "≤ 0.5",
+            Aim(0.5),
             "ms",
             lambda: _rested_ms(shell),
             lambda: _rested_ms(ssh),
@@ -31,14 +31,14 @@ def figures() -> Iterator[Figure]:
         )
         yield side_by_side(
             f"{_ROW} commands, one right after the other, against the same",
-            "",
+            None,
             "ms",
             lambda: _row_ms(shell),
             lambda: _row_ms(ssh),
         )
         yield side_by_side(
             "a new connection and a command, against OpenSSH",
-            "",
+            None,
             "ms",
             lambda: 1000 * seconds(lambda: _connect(guest)),
             lambda: 1000 * seconds(lambda: _run(openssh(guest))),

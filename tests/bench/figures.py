@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 PAIRS = 7
 HEAD = "| figure | aim | ours | beside it | ratio | load |\n|---|---|---|---|---|---|"
@@ -15,12 +16,23 @@ Arm = Callable[[], float]
 """Does something once, and gives what it took."""
 
 
+class Aim(NamedTuple):
+    """What a figure is to be at most."""
+
+    most: float
+    unit: str = ""
+    """Of our own arm's median; empty: it is the ratio that counts."""
+
+    def __str__(self) -> str:
+        return f"≤ {self.most:.3g} {self.unit}".rstrip()
+
+
 @dataclass(frozen=True)
 class Figure:
     """What two arms took, pair by pair."""
 
     name: str
-    aim: str
+    aim: Aim | None
     unit: str
     ours: tuple[float, ...]
     theirs: tuple[float, ...]
@@ -30,14 +42,22 @@ class Figure:
         """Median by median."""
         return statistics.median(self.ours) / statistics.median(self.theirs)
 
+    @property
+    def missed(self) -> bool:
+        """Whether it is not what it is to be."""
+        if self.aim is None:
+            return False
+        return (statistics.median(self.ours) if self.aim.unit else self.ratio) > self.aim.most
+
     def row(self) -> str:
         """In Markdown: of each arm the median and, in brackets, the lowest and the highest."""
         load = os.getloadavg()[0]
         ours, theirs = (_spread(values, self.unit) for values in (self.ours, self.theirs))
-        return f"| {self.name} | {self.aim} | {ours} | {theirs} | {self.ratio:.3f} | {load:.1f} |"
+        aim = f"{self.aim or ''}{', **missed**' if self.missed else ''}"
+        return f"| {self.name} | {aim} | {ours} | {theirs} | {self.ratio:.3f} | {load:.1f} |"
 
 
-def side_by_side(name: str, aim: str, unit: str, ours: Arm, theirs: Arm, *, pairs: int = PAIRS) -> Figure:
+def side_by_side(name: str, aim: Aim | None, unit: str, ours: Arm, theirs: Arm, *, pairs: int = PAIRS) -> Figure:
     """Measure two arms in turns: first each once for nothing, so that what is only slow once has been."""
     for arm in (ours, theirs):
         arm()
@@ -48,7 +68,7 @@ def side_by_side(name: str, aim: str, unit: str, ours: Arm, theirs: Arm, *, pair
 def against(name: str, aim: float, unit: str, ours: Arm, *, times: int = PAIRS) -> Figure:
     """Measure one arm against the aim itself."""
     ours()
-    return Figure(name, f"≤ {aim:g} {unit}", unit, tuple(ours() for _ in range(times)), (aim,))
+    return Figure(name, Aim(aim, unit), unit, tuple(ours() for _ in range(times)), (aim,))
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
-from farm.config import load_settings
+from farm.config import Settings
 from farm.model import GuestSpec, ImageSpec, LayerSpec, Order, Start
 from runners.deadline import Deadline
 from runners.guest import Shell, wait_for
@@ -17,6 +17,7 @@ from runners.libvirt.backend import LibvirtBackend
 from runners.libvirt.configure import Configurer
 from runners.libvirt.guest import LibvirtGuest
 from runners.libvirt.hypervisors import QEMU
+from tests.guests.test_architectures import settings_for
 from tests.orders import make_order
 
 _BUILD_S = 3600
@@ -52,26 +53,32 @@ class Kind:
 
     def restored(self) -> LibvirtGuest:
         """From request to a guest that is not started yet."""
-        guest = wait_for(backend().create(self.order, soon()))
+        guest = wait_for(backend(self.image).create(self.order, soon()))
         assert guest.facts.start is Start.RESTORED, guest.facts.start_note
         return guest
 
     def cold(self) -> LibvirtGuest:
         """The same for one that boots."""
-        return backend().cold(self.order, image_of(self))
+        return backend(self.image).cold(self.order, image_of(self))
 
 
 @cache
-def backend() -> LibvirtBackend:
-    """One for all that is measured."""
-    return LibvirtBackend(QEMU)
+def settings_of(image: str) -> Settings:
+    """Those by which an image is found, once for all that is measured."""
+    return settings_for(image.removesuffix("-installed"))
+
+
+@cache
+def backend(image: str) -> LibvirtBackend:
+    """The one for an image."""
+    return LibvirtBackend(QEMU, settings_of(image))
 
 
 def image_of(kind: Kind) -> Image:
     """An image, built if it is not there, which is not measured."""
-    settings = load_settings()
+    settings = settings_of(kind.image)
     catalogue = Catalogue(settings.cache / "images", settings.mirror)
-    configure = Configurer(kind.order, backend().cold)
+    configure = Configurer(kind.order, backend(kind.image).cold)
     deadline = Deadline.after(_BUILD_S, "build the image")
     return wait_for(catalogue.ensure(kind.order.image, deadline=deadline, configure=configure))
 

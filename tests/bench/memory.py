@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from runners.libvirt.guest import LibvirtGuest
-from tests.bench.figures import Figure, side_by_side
+from tests.bench.figures import Aim, Figure, side_by_side
 from tests.bench.guests import Kind, running
 
 GUESTS = 10
@@ -20,7 +20,7 @@ def figures() -> Iterator[Figure]:
     """Clones of one snapshot share what none of them has written."""
     kind = Kind("amd64")
     name = f"memory of {GUESTS} idle guests, restored against booted (sum of their QEMUs' PSS)"
-    yield side_by_side(name, "≤ 0.5", "MiB", lambda: idle_mib(kind.restored), lambda: idle_mib(kind.cold))
+    yield side_by_side(name, Aim(0.5), "MiB", lambda: idle_mib(kind.restored), lambda: idle_mib(kind.cold))
 
 
 def idle_mib(make: Callable[[], LibvirtGuest]) -> float:

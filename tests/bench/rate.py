@@ -16,7 +16,7 @@ from farm.model import Host, Offer, ResolvedSource, Submission
 from farm.planner import plan
 from farm.store import Store
 from runners.session import local_session
-from tests.bench.figures import Figure, seconds, side_by_side
+from tests.bench.figures import Aim, Figure, seconds, side_by_side
 from tests.bench.simulation import Silent, now
 
 _CELLS = 100
@@ -52,7 +52,7 @@ def figures() -> Iterator[Figure]:
         try:
             yield side_by_side(
                 f"{_CELLS} attempts that do nothing, against as many tasks of Ray's",
-                "≤ 2",
+                Aim(2),
                 "s",
                 lambda: seconds(lambda: _run(store, executor)),
                 lambda: seconds(lambda: ray.get([nothing.remote() for _ in range(_CELLS)])),

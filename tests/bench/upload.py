@@ -14,7 +14,7 @@ from runners.attempt import Attempt
 from runners.collect import WORK_FOLDER
 from runners.guest import wait_for
 from runners.steps import _upload
-from tests.bench.figures import Figure, side_by_side
+from tests.bench.figures import Aim, Figure, side_by_side
 from tests.bench.guests import Kind, running, soon
 from tests.bench.openssh import master
 
@@ -32,7 +32,7 @@ def figures() -> Iterator[Figure]:
         source = subprocess.run(["tar", "-C", tree, "-cf", "-", "."], check=True, capture_output=True).stdout
         yield side_by_side(
             f"upload of {BYTES // 1_000_000} MB in {FILES} files, against `tar c | ssh … tar x` with OpenSSH",
-            "≤ 1.1",
+            Aim(1.1),
             "s",
             lambda: _ours_s(source),
             lambda: _theirs_s(tree),
