@@ -65,10 +65,6 @@ class Farm:
         self.started.append(process)
         return process
 
-    def said(self, process: subprocess.Popen[bytes]) -> str:
-        """What a command that was started has written to its standard error so far."""
-        return (self.folder / f"{self.started.index(process)}.err").read_text(errors="replace")
-
     def wait(self, process: subprocess.Popen[bytes], *, timeout_s: float) -> Ended:
         """The end of a command; it has to come within this time."""
         status = process.wait(timeout_s)

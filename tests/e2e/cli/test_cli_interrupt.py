@@ -86,7 +86,7 @@ def test_told_twice_it_leaves_at_once_and_its_guests_and_its_ray_are_destroyed(f
     running = farm.start("run", farm.matrix(axes=real(), guest=GUEST, test=SLEEP))
     eventually(lambda: farm.logs(b"under way"), within_s=STARTED_S, what="the test is under way")
     running.send_signal(how)
-    eventually(lambda: "cancelling" in farm.said(running), what="it has heard the first signal")
+    eventually(lambda: "cancelling" in farm.read(running, "err"), what="it has heard the first signal")
     running.send_signal(how)
     ended = farm.wait(running, timeout_s=CANCELLED_S)
     assert ended.status == 128 + how
