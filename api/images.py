@@ -37,7 +37,7 @@ def diff_images(a: Named, b: Named, server: TheServer, _identity: Reader) -> Ima
     return server.images.diff(a, b)
 
 
-@router.get("/images/{name}/{arch}", summary="Look at an image")
+@router.get("/images/{name:path}/{arch}", summary="Look at an image")
 def show_image(
     name: Annotated[str, Path(max_length=100)],
     arch: Annotated[str, Path(max_length=30)],

@@ -25,7 +25,7 @@ class TokenRequest(Model):
     name: Annotated[str, Field(pattern=PRINCIPAL)]
     """Whose it is; runs and the audit log name it."""
     scope: Scope
-    days: Annotated[int, Field(ge=1, le=3650)] | None = None
+    days: Annotated[float, Field(gt=0, le=3650)] | None = None
     """After which it is good for nothing; null: never."""
 
 

@@ -21,8 +21,9 @@ from farm.cli.reserve import extend, release, reservations, reserve
 from farm.cli.run import plan, run
 from farm.cli.runs import report, runs
 from farm.cli.screen import err, out
-from farm.cli.server import serve, token_app
+from farm.cli.server import serve
 from farm.cli.submit import cancel, rerun, submit
+from farm.cli.tokens import token_app
 from farm.cli.watch import watch
 from farm.errors import FarmError
 from farm.text import clean

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from farm.images import Change, ImageFacts, ImageLine
 from farm.report.words import size
 
 if TYPE_CHECKING:  # what they are for is loaded by commands that need it
-    from runners.images import Image
-    from runners.images.diff import Difference
+    from runners.images import Manifest
     from runners.images.prune import Thing
 
 _SHORT = 12
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
 
 
-def title(image: Image) -> str:
+def title(image: ImageLine | Manifest) -> str:
     """`debian-13/riscv64`."""
-    return f"{image.manifest.name}/{image.manifest.arch}"
+    return f"{image.name}/{image.arch}"
 
 
 def ago(then: float, now: float) -> str:
@@ -35,17 +35,16 @@ def ago(then: float, now: float) -> str:
     return "just now"
 
 
-def images_table(images: Sequence[Image], things: Mapping[str, Thing], now: float) -> Table:
-    """A line for each image; `things`: by the names of their folders."""
+def images_table(images: Sequence[ImageLine], now: float) -> Table:
+    """A line for each image."""
     table = _table("image", "digest", "kind", "packages", "added", "size", "built", "last used")
     table.columns[3].justify = table.columns[5].justify = "right"
     for image in images:
-        manifest, thing = image.manifest, things[image.folder.name]
-        added = " ".join([*manifest.requested, *(f"+{name}" for name in manifest.layers)])
-        used = "in use" if thing.in_use else ago(thing.used_at, now)
-        built = ago(manifest.built_at.timestamp(), now)
-        kind, count = manifest.kind, str(manifest.package_count or "not known")
-        table.add_row(title(image), image.digest[:_SHORT], kind, count, added, size(thing.size_bytes), built, used)
+        added = " ".join([*image.requested, *(f"+{name}" for name in image.layers)])
+        used = "in use" if image.in_use else ago(image.used_at.timestamp(), now)
+        built = ago(image.built_at.timestamp(), now)
+        kind, count = image.kind, str(image.package_count or "not known")
+        table.add_row(title(image), image.digest[:_SHORT], kind, count, added, size(image.size_bytes), built, used)
     return table
 
 
@@ -61,28 +60,24 @@ def total(things: Iterable[Thing], limit_mib: int, folder: str) -> str:
     return f"{', and '.join(parts) or 'nothing'}{',' if parts and most else ''}{most} in {folder}"
 
 
-def image_facts(image: Image, things: Sequence[Thing], now: float) -> Table:
-    """All that is known of an image, a fact a line."""
-    manifest = image.manifest
-    own = next(thing for thing in things if thing.kind == "image" and thing.name == image.folder.name)
-    snapshots = [thing for thing in things if thing.image == image.folder.name]
-    count = manifest.package_count
+def image_facts(image: ImageFacts, more: Mapping[str, str], now: float) -> Table:
+    """All that is known of an image, a fact a line; `more`: what is known only where it lies."""
+    line, count = image.image, image.image.package_count
     facts = {
-        "image": title(image),
-        "kind": f"{manifest.kind}, of Debian {manifest.release}" if manifest.release else manifest.kind,
-        "digest": manifest.digest,
+        "image": title(line),
+        "kind": f"{line.kind}, of Debian {line.release}" if line.release else line.kind,
+        "digest": line.digest,
         "packages": f"{count}, each with its version by --packages" if count else "not known",
-        "added": " ".join(manifest.requested),
-        "layers": ", ".join(manifest.layers),
-        "disk": f"{manifest.disk_mib} MiB, {manifest.disk_format}: the least that guest.disk may say",
-        "command line": manifest.cmdline,
-        "mirror": manifest.mirror,
-        "made with": ", ".join(f"{name} ({version})" for name, version in manifest.tools.items()),
-        "built": _moment(manifest.built_at.timestamp(), now),
-        "last used": "in use now" if own.in_use else _moment(own.used_at, now),
-        "size": f"{size(own.size_bytes)} on this host",
-        "snapshots": f"{len(snapshots)}, {size(sum(one.size_bytes for one in snapshots))}" if snapshots else "",
-        "folder": str(image.folder),
+        "added": " ".join(line.requested),
+        "layers": ", ".join(line.layers),
+        "disk": f"{image.disk_mib} MiB, {image.disk_format}: the least that guest.disk may say",
+        "command line": image.cmdline,
+        "mirror": image.mirror,
+        "made with": ", ".join(f"{name} ({version})" for name, version in image.tools.items()),
+        "built": _moment(line.built_at.timestamp(), now),
+        "last used": "in use now" if line.in_use else _moment(line.used_at.timestamp(), now),
+        "size": f"{size(line.size_bytes)} on its host",
+        **more,
     }
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
@@ -93,26 +88,26 @@ def image_facts(image: Image, things: Sequence[Thing], now: float) -> Table:
     return table
 
 
-def difference_tables(found: Difference) -> Iterable[Table]:
+def difference_tables(packages: Mapping[str, Change], facts: Mapping[str, Change]) -> Iterable[Table]:
     """What else differs, then the packages."""
-    if found.facts:
+    if facts:
         table = _table("", "before", "after")
-        for name, (before, after) in found.facts.items():
+        for name, (before, after) in facts.items():
             table.add_row(name, Text(before or "–"), Text(after or "–"))
         yield table
-    if found.packages:
+    if packages:
         table = _table("", "package", "before", "after")
-        for name, (before, after) in found.packages.items():
+        for name, (before, after) in packages.items():
             sign, style = ("+", "green") if not before else ("-", "red") if not after else ("~", "yellow")
             table.add_row(Text(sign, style=style), name, before or "–", after or "–")
         yield table
 
 
-def difference_sentence(found: Difference) -> str:
+def difference_sentence(packages: Mapping[str, Change] | None) -> str:
     """`packages: 1 added, 2 removed, 3 changed`."""
-    if found.packages is None:
+    if packages is None:
         return "packages: not known"
-    pairs = found.packages.values()
+    pairs = packages.values()
     counts = {
         "added": sum(not before for before, _ in pairs),
         "removed": sum(not after for _, after in pairs),

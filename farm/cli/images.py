@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from farm.cli import image_tables as tables
+from farm.cli.farms import Server, TokenFile
 from farm.cli.follow import follow
 from farm.cli.options import duration, mebibytes
 from farm.cli.screen import err, out
-from farm.config import Settings, load_settings
+from farm.cli.shelf import ShelfImages
+from farm.config import Settings, load_settings, load_token
 from farm.errors import NotFoundError
+from farm.images import ImageDifference, ImageFacts, ImageLine, Images
 from farm.report.words import duration as in_words
 from farm.report.words import size
 
 if TYPE_CHECKING:  # a third of a second, which other commands need not wait
-    from collections.abc import Iterator
-
     from runners.images import Catalogue, Image
 
 _MIB = 1024 * 1024
@@ -40,25 +43,31 @@ Name = Annotated[
 
 @images_app.callback()
 def images(context: typer.Context) -> None:
-    """List the images that have been built here."""
+    """List the images that have been built here, or on the server that FARM_SERVER names."""
     if context.invoked_subcommand is None:
-        list_images()
+        list_images(server=os.environ.get("FARM_SERVER", ""))
 
 
 @images_app.command("list")
-def list_images() -> None:
-    """List the images that have been built here."""
+def list_images(*, server: Server = "", token_file: TokenFile = None) -> None:
+    """List the images that have been built here, or where a server runs."""
+    with _images(server, token_file) as images:
+        found = images.all()
+    if found:
+        out.print(tables.images_table(found, time.time()))
+    if not server:
+        _list_rest()
+
+
+def _list_rest() -> None:
+    """What else lies on the shelf of this machine."""
     from runners.images import prune  # noqa: PLC0415
 
     settings = load_settings()
-    catalogue, things = _catalogue(settings), prune.survey(settings.cache)
-    known = {thing.name: thing for thing in things if thing.kind == "image"}
-    built = [image for image in catalogue.list() if image.folder.name in known]
-    if built:
-        out.print(tables.images_table(built, known, time.time()))
-    for name in catalogue.unreadable():
+    things = prune.survey(settings.cache)
+    for name in _catalogue(settings).unreadable():
         err.print(f"[yellow]damaged:[/] {name}; `farm images verify --remove` removes it", soft_wrap=True)
-    if not known:
+    if not any(thing.kind == "image" for thing in things):
         out.print("No image has been built here yet: `farm images build debian-13/amd64` builds one, and every run")
         out.print("builds those that it needs.")
     out.print(tables.total(things, settings.cache_limit, str(settings.cache)), style="dim", soft_wrap=True)
@@ -92,7 +101,7 @@ def build(
         took = f"built in {in_words(time.monotonic() - started)}"
         took += ", the same as before" if there and not old else ""
     on_disk = size(catalogue.shelf.size_bytes(found.folder.name))
-    out.print(f"{tables.title(found)}  {found.digest}  {on_disk}, {took}", soft_wrap=True)
+    out.print(f"{tables.title(found.manifest)}  {found.digest}  {on_disk}, {took}", soft_wrap=True)
     if old:
         out.print(f"what has changed: farm images diff {old.digest[:_SHORT]} {found.digest[:_SHORT]}", soft_wrap=True)
     with _held(catalogue, found):
@@ -101,39 +110,48 @@ def build(
 
 @images_app.command()
 def show(
+    *,
     image: Name,
     packages: Annotated[bool, typer.Option("--packages", help="Only its packages, with their versions.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Its manifest, as it is kept.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="All that is known of it, for programs.")] = False,
+    server: Server = "",
+    token_file: TokenFile = None,
 ) -> None:
     """Show what an image holds and how it was made."""
+    with _images(server, token_file) as images:
+        found = images.show(image)
+    if json:
+        print(found.model_dump_json(indent=2))  # noqa: T201 - for programs
+    elif packages:
+        for name, version in sorted(found.packages.items()):
+            print(f"{name} {version}")  # noqa: T201 - for programs
+    else:
+        here = {} if server else _place(found.image.digest)
+        out.print(tables.image_facts(found, here, time.time()))
+
+
+def _place(digest: str) -> Mapping[str, str]:
+    """Where an image lies on this machine, and what rests on it."""
     from runners.images import prune  # noqa: PLC0415
 
     settings = load_settings()
-    found = _chosen(settings, image)
-    if json:
-        print(found.manifest.model_dump_json(indent=2))  # noqa: T201 - for programs
-    elif packages:
-        for name, version in sorted(found.manifest.packages.items()):
-            print(f"{name} {version}")  # noqa: T201 - for programs
-    else:
-        out.print(tables.image_facts(found, prune.survey(settings.cache), time.time()))
+    folder = _chosen(settings, digest).folder
+    sizes = [thing.size_bytes for thing in prune.survey(settings.cache) if thing.image == folder.name]
+    return {"snapshots": f"{len(sizes)}, {size(sum(sizes))}" if sizes else "", "folder": str(folder)}
 
 
 @images_app.command()
-def diff(before: Name, after: Name) -> None:
+def diff(*, before: Name, after: Name, server: Server = "", token_file: TokenFile = None) -> None:
     """Show, package by package, what differs between two images; exit status 1 where something does, as diff does."""
-    from runners.images.diff import compare  # noqa: PLC0415
-
-    settings = load_settings()
-    old, new = _chosen(settings, before), _chosen(settings, after)
-    found = compare(old.manifest, new.manifest)
-    if not found.any:
-        out.print(f"the same: {tables.title(old)}, digest {old.digest[:_SHORT]}")
+    with _images(server, token_file) as images:
+        found = images.diff(before, after)
+    if not found.packages and not found.facts:
+        out.print(f"the same: {tables.title(found.before)}, digest {found.before.digest[:_SHORT]}")
         return
-    for table in tables.difference_tables(found):
+    for table in tables.difference_tables(found.packages or {}, found.facts):
         out.print(table)
         out.print()
-    out.print(tables.difference_sentence(found))
+    out.print(tables.difference_sentence(found.packages))
     raise typer.Exit(1)
 
 
@@ -154,7 +172,7 @@ def verify(
             damaged[image.folder.name] = "; ".join(wrong)
         else:
             state = "as it was built" if image.manifest.files else "cannot be told: built before digests were kept"
-            out.print(f"{tables.title(image)}  {image.digest[:_SHORT]}  {state}", soft_wrap=True)
+            out.print(f"{tables.title(image.manifest)}  {image.digest[:_SHORT]}  {state}", soft_wrap=True)
     for name, why in damaged.items():
         err.print(f"[bold red]damaged:[/] {name}: {escape(why)}", soft_wrap=True)
     if damaged:
@@ -185,6 +203,38 @@ def prune(
         out.print(f"{gone.kind}  {gone.name}  {size(gone.size_bytes)}  {gone.why}", soft_wrap=True)
     left = tables.total(pruning.survey(settings.cache), settings.cache_limit, str(settings.cache))
     out.print(f"{'would free' if dry_run else 'freed'} {size(freed)}; there {'is' if dry_run else 'is left'}: {left}")
+
+
+@dataclass(frozen=True)
+class _Here:
+    """The images of this machine, also by their aliases as the archive means them today."""
+
+    settings: Settings
+
+    def all(self) -> tuple[ImageLine, ...]:
+        """As Images."""
+        return ShelfImages(self.settings).all()
+
+    def show(self, name: str) -> ImageFacts:
+        """As Images."""
+        return ShelfImages(self.settings).show(_real_name(self.settings, name))
+
+    def diff(self, before: str, after: str) -> ImageDifference:
+        """As Images."""
+        names = (_real_name(self.settings, name) for name in (before, after))
+        return ShelfImages(self.settings).diff(*names)
+
+
+@contextmanager
+def _images(server: str, token_file: Path | None) -> Iterator[Images]:
+    settings = load_settings()
+    if server:
+        from farm.cli.remote import remote_farm  # noqa: PLC0415 - httpx, which this machine's need not
+
+        with remote_farm(settings, server, load_token(token_file)) as farm:
+            yield farm.images
+    else:
+        yield _Here(settings)
 
 
 def _catalogue(settings: Settings) -> Catalogue:
@@ -221,7 +271,7 @@ def _verified(catalogue: Catalogue, image: Image) -> Sequence[str]:
     from runners.images.verify import verify  # noqa: PLC0415
 
     try:
-        with _held(catalogue, image), err.status(f"reading {tables.title(image)} …"):
+        with _held(catalogue, image), err.status(f"reading {tables.title(image.manifest)} …"):
             return follow(verify(image))
     except NotFoundError:  # removed by somebody else: nothing is wrong
         return ()

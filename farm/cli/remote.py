@@ -36,7 +36,9 @@ from farm.model import (
 )
 from farm.remote import Client
 from farm.remote.archive import RemoteArchive
+from farm.remote.images import RemoteImages
 from farm.remote.listen import Listener
+from farm.remote.tokens import RemoteTokens
 from farm.remote.wire import Wire
 from farm.report.overview import Overview
 from farm.sources import resolve
@@ -62,6 +64,16 @@ class RemoteFarm:
     def archive(self) -> RemoteArchive:
         """As Farm."""
         return RemoteArchive(self._client)
+
+    @property
+    def images(self) -> RemoteImages:
+        """The images of its machine."""
+        return RemoteImages(self._client)
+
+    @property
+    def tokens(self) -> RemoteTokens:
+        """Who may use it."""
+        return RemoteTokens(self._client)
 
     def plan(self, file: Path, only: tuple[str, ...]) -> Planned:
         """As Farm."""

@@ -1,4 +1,4 @@
-"""`farm serve`, and the tokens of those who use it."""
+"""`farm serve`."""
 
 from __future__ import annotations
 
@@ -8,35 +8,27 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from farm import logs
 from farm.cli.arguments import RayAddress
 from farm.cli.here import executor_of, settled
-from farm.cli.options import duration
-from farm.cli.screen import err, out
+from farm.cli.screen import out
 from farm.cli.shelf import ShelfImages
 from farm.cli.signals import leave_on_termination, raise_on_termination
 from farm.config import Settings, load_settings
-from farm.model import COMMAND_LINE, Scope
 from farm.serverconfig import ServerConfig, load_config
 from farm.store import Store
-from farm.store.access import Access
 
 if TYPE_CHECKING:
     from farm.executor import RayExecutor
     from farm.serve import Server
 
 log = structlog.get_logger(__name__)
-
-token_app = typer.Typer(help="Tokens for the REST API and the pages.", no_args_is_help=True, rich_markup_mode=None)
 
 
 def serve(
@@ -152,43 +144,3 @@ def _listen(server: Server) -> None:
             timeout_keep_alive=30,  # longer than clients keep a connection, so that none is closed under a request
         )
     ).run()
-
-
-@token_app.command("create")
-def token_create(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is; runs and the audit log name it.")],
-    scope: Annotated[Scope, typer.Option(help="What it is good for; each includes those before it.")] = Scope.SUBMIT,
-    expires: Annotated[
-        str, typer.Option(metavar="TIME", help="After which it is good for nothing (90d); 0: never.")
-    ] = "0",
-) -> None:
-    """Create a token and print its secret, which is kept nowhere."""
-    now = datetime.now(UTC)
-    lasts_s = duration(expires)
-    until = now + timedelta(seconds=lasts_s) if lasts_s else None
-    token, secret = _access().create_token(name, scope, by=COMMAND_LINE, now=now, expires=until)
-    err.print(f"token {token.id} of {escape(name)}, scope {scope}; this is the only time that it is shown:")
-    typer.echo(secret)
-
-
-@token_app.command("list")
-def token_list() -> None:
-    """List the tokens, also those that are good for nothing any more."""
-    table = Table("id", "name", "scope", "created", "expires", "last used", "state", box=None, pad_edge=False)
-    now = datetime.now(UTC)
-    for token in _access().tokens():
-        gone = "revoked" if token.revoked else "expired" if token.expires and token.expires < now else "good"
-        times = (f"{time:%Y-%m-%d %H:%M}" if time else "" for time in (token.created, token.expires, token.used))
-        table.add_row(token.id, escape(token.name), token.scope, *times, gone)
-    out.print(table)
-
-
-@token_app.command("revoke")
-def token_revoke(token: Annotated[str, typer.Argument(metavar="ID", help="Its id: `farm token list`.")]) -> None:
-    """Have a token good for nothing from now on."""
-    _access().revoke_token(token, by=COMMAND_LINE, now=datetime.now(UTC))
-
-
-def _access() -> Access:
-    settings = load_settings()
-    return Access(Store.open(settings.database, settings.state).engine)

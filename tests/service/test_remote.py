@@ -6,6 +6,7 @@ import json
 import re
 import signal
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -90,7 +91,8 @@ def test_run_with_a_server_ends_like_a_run_here(both: tuple[Terminal, Terminal])
 
 def test_other_commands_are_the_same_here_and_there(server: Serving, both: tuple[Terminal, Terminal]) -> None:
     here, there = both
-    operator = server.token("operate")  # the run is not the other one's own
+    admin = server.token("admin")  # the run is not the other one's own
+    host = server.client("read").get("/api/v1/hosts").json()["hosts"][0]["name"]
     run = here("submit", here.matrix(name="read", test="echo one\nfalse"), "--wait").out.split()[0]
     cell = "*/s390x"
     there.matrix(name="read")
@@ -110,9 +112,52 @@ def test_other_commands_are_the_same_here_and_there(server: Serving, both: tuple
         ("plan", "read.yaml", "--only", "nonsense"),
         ("plan", "nothing.yaml"),
         ("runs", "--limit", "3"),
+        ("explain", run, cell),
+        ("explain", run, "nonsense"),
+        ("host", "drain", host, "--reason", "a new disk"),
+        ("host", "resume", host),
+        ("host", "resume", "nonsense"),
+        ("images", "show", "nonsense/amd64"),
+        ("images", "diff", "nonsense/amd64", "nonsense/s390x"),
+        ("token", "revoke", "nonsense"),
     ):
-        first, second = here(*command), there(*command, FARM_TOKEN=operator)
+        first, second = here(*command), there(*command, FARM_TOKEN=admin)
         assert (first.status, first.out, first.err) == (second.status, second.out, second.err), command
+
+
+def test_tokens_are_made_listed_and_revoked_here_and_there(server: Serving, both: tuple[Terminal, Terminal]) -> None:
+    admin = server.token("admin")
+    for one, name in zip(both, ("made-here", "made-there"), strict=True):
+        made = one("token", "create", name, "--scope", "read", "--expires", "36h", FARM_TOKEN=admin)
+        assert (made.status, f"of {name}, scope read" in made.err) == (0, True), made.err
+        headers = {"Authorization": f"Bearer {made.out.strip()}"}
+        assert server.client("").get("/api/v1/me", headers=headers).json()["name"] == name
+    first, second = (one("token", "list", FARM_TOKEN=admin) for one in both)
+    assert (first.status, first.out) == (0, second.out)
+    made_of = {one["name"]: one for one in server.client("admin").get("/api/v1/tokens").json()}
+    for one, name in zip(both, ("made-there", "made-here"), strict=True):
+        lasts = datetime.fromisoformat(made_of[name]["expires"]) - datetime.fromisoformat(made_of[name]["created"])
+        assert lasts == timedelta(hours=36)
+        assert one("token", "revoke", made_of[name]["id"], FARM_TOKEN=admin).status == 0
+    told = both[1]("token", "list", FARM_TOKEN=admin).out
+    assert [line.split()[-1] for line in told.splitlines() if "made-" in line] == ["revoked", "revoked"]
+
+
+def test_the_images_are_those_where_the_server_runs(server: Serving, both: tuple[Terminal, Terminal]) -> None:
+    images = server.client("read").get("/api/v1/images").json()["images"]
+    for command in (("images", "list"), ("images",)):
+        for one in both:
+            ended = one(*command)
+            assert (ended.status, ended.err) == (0, "")
+            told = {tuple(line.split()[:2]) for line in ended.out.splitlines()}
+            # Others may have built more on this machine meanwhile.
+            assert told >= {(f"{image['name']}/{image['arch']}", image["digest"][:12]) for image in images}
+    for image in images[:1]:
+        for name in (image["digest"], image["digest"][:12]):
+            shown = [one("images", "show", name, "--packages") for one in both]
+            assert (shown[0].status, shown[0].out) == (0, shown[1].out)
+            same = [one("images", "diff", name, image["digest"]) for one in both]
+            assert (same[0].status, same[0].out) == (0, same[1].out)
 
 
 def test_the_hosts_are_those_that_the_server_has(both: tuple[Terminal, Terminal]) -> None:

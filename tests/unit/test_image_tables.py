@@ -1,14 +1,12 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from rich.console import Console, RenderableType
 
 from farm.cli.image_tables import ago, difference_tables, image_facts, images_table, total
-from runners.images.diff import Difference
+from farm.images import ImageFacts, ImageLine
 from runners.images.prune import Thing
-from tests.unit.test_images_disk import make_image
 
 NOW = datetime(2025, 3, 10, 12, tzinfo=UTC).timestamp()
 GIB = 1024**3
@@ -38,14 +36,27 @@ def test_a_time_is_told_in_its_largest_unit(seconds: float, words: str) -> None:
     assert ago(NOW - seconds, NOW) == words
 
 
-def test_the_list_has_what_tells_images_apart(tmp_path: Path) -> None:
-    built = datetime(2025, 3, 8, 12, tzinfo=UTC)
-    image = make_image(tmp_path / "i", requested=("gcc", "make"), layers=("db",), built_at=built, digest="ab12" * 16)
-    thing = Thing("image", "i", NOW - 3600, 3 * GIB // 2)
-    line = text(images_table([image], {"i": thing}, NOW)).splitlines()[1]
+LINE = ImageLine(
+    name="debian-13",
+    arch="s390x",
+    kind="unpacked",
+    release="trixie",
+    digest="ab12" * 16,
+    package_count=7,
+    requested=("gcc", "make"),
+    layers=("db",),
+    built_at=datetime(2025, 3, 8, 12, tzinfo=UTC),
+    used_at=datetime(2025, 3, 10, 11, tzinfo=UTC),
+    in_use=False,
+    size_bytes=3 * GIB // 2,
+)
+
+
+def test_the_list_has_what_tells_images_apart() -> None:
+    line = text(images_table([LINE], NOW)).splitlines()[1]
     for word in ("debian-13/s390x", "ab12ab12ab12 ", "unpacked", "gcc make +db", "1.5 GiB", "2 days ago", "1 hour ago"):
         assert word in line
-    assert "in use" in text(images_table([image], {"i": thing._replace(in_use=True)}, NOW))
+    assert "in use" in text(images_table([LINE.model_copy(update={"in_use": True})], NOW))
 
 
 def test_what_the_cache_takes_is_summed_up() -> None:
@@ -55,21 +66,30 @@ def test_what_the_cache_takes_is_summed_up() -> None:
     assert total([], 0, "F") == "nothing in F"
 
 
-def test_all_facts_of_an_image_are_shown(tmp_path: Path) -> None:
-    image = make_image(tmp_path / "i", cmdline="quiet", mirror="http://mirror.example", tools={"mke2fs": "1.47"})
-    things = [Thing("image", "i", NOW - 60, GIB), Thing("snapshot", "s", NOW, GIB, image="i")]
-    shown = text(image_facts(image, things, NOW))
+def test_all_facts_of_an_image_are_shown() -> None:
+    facts = ImageFacts(
+        image=LINE,
+        packages={},
+        files={},
+        base="",
+        disk_mib=1,
+        disk_format="qcow2",
+        cmdline="quiet",
+        mirror="http://mirror.example",
+        tools={"mke2fs": "1.47"},
+    )
+    shown = text(image_facts(facts, {"snapshots": "", "folder": "/cache/i"}, NOW))
     for word in (
         "Debian trixie",
-        "0" * 64,
+        "ab12" * 16,
         "quiet",
         "http://mirror.example",
         "mke2fs (1.47)",
-        "1 minute ago",
-        str(image.folder),
+        "1 hour ago",
+        "/cache/i",
     ):
         assert word in shown
-    assert "1, 1.0 GiB" in shown
+    assert "snapshots" not in shown
 
 
 def test_of_a_cloud_image_the_packages_are_not_known(tmp_path: Path) -> None:
@@ -81,7 +101,7 @@ def test_of_a_cloud_image_the_packages_are_not_known(tmp_path: Path) -> None:
 
 def test_a_difference_shows_both_versions() -> None:
     packages = {"gcc": ("4:14", "4:15"), "sed": ("4.9", ""), "tar": ("", "1.35")}
-    tables: Iterable[RenderableType] = difference_tables(Difference(packages, {"kind": ("unpacked", "installed")}))
+    tables: Iterable[RenderableType] = difference_tables(packages, {"kind": ("unpacked", "installed")})
     lines = [line.split() for line in text(*tables).splitlines()]
     assert ["kind", "unpacked", "installed"] in lines
     assert ["~", "gcc", "4:14", "4:15"] in lines

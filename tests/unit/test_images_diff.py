@@ -26,7 +26,7 @@ def test_an_image_does_not_differ_from_itself_built_again(manifest: Manifest) ->
     )
     found = compare(manifest, again)
     assert not found.any
-    assert difference_sentence(found) == "packages: the same"
+    assert difference_sentence(found.packages) == "packages: the same"
 
 
 def test_packages_are_added_removed_and_changed(manifest: Manifest) -> None:
@@ -35,7 +35,7 @@ def test_packages_are_added_removed_and_changed(manifest: Manifest) -> None:
     assert found.packages == {"gcc": ("4:14", "4:15"), "sed": ("4.9", ""), "tar": ("", "1.35")}
     assert found.facts == {}
     assert found.any
-    assert difference_sentence(found) == "packages: 1 added, 1 removed, 1 changed"
+    assert difference_sentence(found.packages) == "packages: 1 added, 1 removed, 1 changed"
 
 
 @pytest.mark.parametrize(("before", "after"), [({}, {}), ({}, PACKAGES), (PACKAGES, {})])

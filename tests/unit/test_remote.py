@@ -27,12 +27,14 @@ from farm.errors import (
 )
 from farm.model import RunQuery, RunRequest
 from farm.remote import Client
+from farm.remote.images import RemoteImages
 from farm.remote.listen import PATIENCE_S, SILENCE_S, Listener
 from farm.remote.problems import error_of
 from farm.remote.sse import Sent, events
 from farm.remote.wire import Request, Wire
 from farm.report.overview import overview
 from tests.unit.records import demo_run
+from tests.unit.test_image_tables import LINE
 
 URL = "http://farm.example"
 NOW = datetime(2025, 3, 14, tzinfo=UTC)
@@ -331,3 +333,26 @@ def test_where_streams_do_not_get_through_the_run_is_looked_at(silent: bool) -> 
 
 def test_a_key_in_use_is_told_from_one_that_was_used() -> None:
     assert isinstance(error_of(409, BUSY.content, URL), BusyError)
+
+
+# --- images -----------------------------------------------------------------------------------------
+
+LINES = [LINE.model_copy(update={"digest": digest * 32}).model_dump(mode="json") for digest in ("ab", "cd")]
+FACTS = {"packages": {}, "files": {}, "base": "", "disk_mib": 1, "disk_format": "qcow2"}
+FACTS |= {"image": LINES[1], "cmdline": "", "mirror": "", "tools": {}}
+
+
+@pytest.mark.parametrize("name", ["cdcd", "sha256:cdcd", "debian-13/s390x", "debian/stable/s390x"])
+def test_an_image_is_named_as_on_its_own_machine(name: str) -> None:
+    answers = [httpx.Response(200, json={"images": LINES})] if "/" not in name else []
+    server = Server(*answers, httpx.Response(200, json=FACTS))
+    assert RemoteImages(server.client).show(name).image.digest == "cd" * 32
+    asked = server.asked[-1].url
+    assert asked.path == f"/api/v1/images/{name if '/' in name else 'debian-13/s390x'}"
+    assert asked.params.get("digest") == (None if "/" in name else "cd" * 32)
+
+
+@pytest.mark.parametrize(("digits", "why"), [("ef", "none that the server has"), ("", "2 images match")])
+def test_the_digits_of_no_image_or_of_several_are_refused(digits: str, why: str) -> None:
+    with pytest.raises(NotFoundError, match=why):
+        RemoteImages(Server(httpx.Response(200, json={"images": LINES})).client).show(digits)

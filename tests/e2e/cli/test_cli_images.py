@@ -68,14 +68,14 @@ def test_an_image_is_built_and_shown_and_is_what_was_built(farm: Farm, cache: Pa
     assert again.err == ""
 
     assert digest[:12] in farm("images").out
-    manifest = json.loads(farm("images", "show", digest[:12], "--json").out)
-    assert manifest["digest"] == digest
-    assert set(manifest["files"]) == {"disk", "initrd", "kernel"}
+    facts = json.loads(farm("images", "show", digest[:12], "--json").out)
+    assert facts["image"]["digest"] == digest
+    assert set(facts["files"]) == {"disk", "initrd", "kernel"}
     packages = dict(line.split() for line in farm("images", "show", title, "--packages").out.splitlines())
-    assert packages == manifest["packages"]
+    assert packages == facts["packages"]
     assert "busybox-static" in packages
     shown = farm("images", "show", title).out
-    for word in (title, "unpacked, of Debian trixie", digest, manifest["mirror"], manifest["cmdline"], str(cache)):
+    for word in (title, "unpacked, of Debian trixie", digest, facts["mirror"], facts["cmdline"], str(cache)):
         assert word in shown.replace("\n", " ")
     assert farm("images", "verify").status == 0
 
@@ -126,7 +126,7 @@ def test_an_image_is_named_in_three_ways_and_has_to_be_the_only_one(farm: Farm, 
     image(cache, "aaaa1")
     image(cache, "aaaa2")
     for name in ("image-aaaa1", "aaaa1", "sha256:aaaa10"):
-        assert json.loads(farm("images", "show", name, "--json").out)["digest"].startswith("aaaa1")
+        assert json.loads(farm("images", "show", name, "--json").out)["image"]["digest"].startswith("aaaa1")
     refused(farm("images", "show", "aaaa"), "2 images match", "image-aaaa1", "image-aaaa2")
     refused(farm("images", "show", TITLE), "2 images match")
     refused(farm("images", "show", "dddd"), "cannot find the image 'dddd'")
@@ -138,7 +138,7 @@ def test_an_alias_names_an_image_also_where_the_archive_cannot_be_asked(
     image(cache, "aaaa")
     monkeypatch.setenv("FARM_MIRROR", NOWHERE)
     ended = farm("images", "show", "debian/stable/s390x", "--json")
-    assert json.loads(ended.out)["name"] == "debian-13"
+    assert json.loads(ended.out)["image"]["name"] == "debian-13"
     assert "warning: debian/stable is taken for debian-13, as this farm knows it: cannot ask" in ended.err
 
 
