@@ -24,6 +24,24 @@ _WATCH = """
 document.addEventListener('securitypolicyviolation', (event) =>
   window.complain(`${event.violatedDirective} refused ${event.blockedURI} ${event.sample} in ${location}`));
 """
+_STAND_STILL = """
+() => document.querySelectorAll('[hx-trigger*=every]').forEach((one) => one.replaceWith(one.cloneNode(true)))
+"""
+"""What htmx does not know is not brought up to date, so that what was reached stays there."""
+_OPERABLE = """
+  [...document.querySelectorAll('a[href], button, input, select, textarea, summary, [tabindex="0"]')]
+    .filter((one) => !one.disabled && one.checkVisibility())
+"""
+_REACHED = """
+() => {
+  const style = getComputedStyle(document.activeElement);
+  if (style.outlineStyle !== 'none' && style.outlineWidth !== '0px') document.activeElement.dataset.reached = '';
+}
+"""
+_MISSED = f"() => {_OPERABLE}.filter((one) => !('reached' in one.dataset)).map((one) => one.outerHTML.slice(0, 200))"
+
+_MORE_STOPS = 10
+"""The end of the page is one, and so is each part of a date."""
 
 
 @dataclass
@@ -57,6 +75,14 @@ class Visitor:
         assert answer is not None
         assert answer.ok, f"{path}: {answer.status}"
         return self.page
+
+    def lost_to_the_keyboard(self) -> list[str]:
+        """What of the page that is seen no Tab leads to, or does not show that it has the focus."""
+        self.page.evaluate(_STAND_STILL)
+        for _ in range(len(self.page.evaluate(_MISSED)) + _MORE_STOPS):
+            self.page.keyboard.press("Tab")
+            self.page.evaluate(_REACHED)
+        return list(self.page.evaluate(_MISSED))
 
     def barriers(self) -> list[str]:
         """What keeps people out of the page that is seen, of those things that axe calls serious or critical."""

@@ -339,6 +339,15 @@ def test_the_way_to_a_cell_is_gone_with_the_keyboard_alone(server: Serving, wind
     expect(page).to_have_url(f"{server.url}/runs/{history[2]}/cells/debian-12/amd64/qemu/off")
 
 
+def test_everything_on_every_page_is_reached_with_the_keyboard(window: Window, pages: dict[str, str]) -> None:
+    visitor = window("admin")
+    found = {}
+    for name, path in pages.items():
+        visitor.see(path)
+        found[name] = visitor.lost_to_the_keyboard()
+    assert {name: lost for name, lost in found.items() if lost} == {}
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_keeps_anybody_out(window: Window, pages: dict[str, str], scheme: str) -> None:
     visitor = window("admin", color_scheme=scheme)

@@ -163,8 +163,9 @@ def test_the_page_of_commands_begins_with_a_list_of_them() -> None:
     assert first_column(text("docs/cli.md").partition("\n## ")[0]) == list(COMMANDS)
 
 
-def test_the_picture_of_the_report_is_small() -> None:
-    assert (ROOT / "docs/report.png").stat().st_size < 200 * 1024
+@pytest.mark.parametrize("name", ["report.png", "pages.png"])
+def test_a_picture_is_small(name: str) -> None:
+    assert (ROOT / "docs" / name).stat().st_size < 200 * 1024
 
 
 # --- ARCHITECTURE.md --------------------------------------------------------------------------------
