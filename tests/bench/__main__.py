@@ -32,6 +32,7 @@ FIGURES: Mapping[str, Callable[[], Iterator[Figure]]] = MappingProxyType(
 _NEEDED = {
     "command": ("ssh", "openssh-client"),
     "upload": ("ssh", "openssh-client"),
+    "pages": ("chromium", "chromium"),
     "autopkgtest": ("autopkgtest-virt-qemu", "autopkgtest"),
 }
 """Programs that figures measure against, and the Debian packages that they are in."""
