@@ -1,7 +1,8 @@
-"""A simulated executor drives `reconcile` through any order of endings, losses, cancels and restarts."""
+"""A simulated executor drives `reconcile` through any order of endings, losses, cancels, restarts and duplicates."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -9,8 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from farm import verdict
+from farm import rules, verdict
 from farm.lifecycle import (
+    PATIENCE_WITH_FULL_HOSTS,
     AttemptState,
     Cancel,
     CellState,
@@ -32,8 +34,10 @@ OUTCOMES = st.sampled_from(
         Outcome(verdict=Verdict.FAILED, blame=Blame.TEST),
         Outcome(verdict=Verdict.ERROR, blame=Blame.INFRA),
         Outcome(verdict=Verdict.ERROR, blame=Blame.INFRA, retry=True),
+        Outcome(verdict=Verdict.ERROR, blame=Blame.INFRA, rule=rules.HOST_FULL, retry=True),
     ]
 )
+AWAY = verdict.interrupted("the farm was started again")
 LEASE = timedelta(seconds=60)
 CELLS = st.lists(
     st.builds(lambda may, problem: (may, problem), st.booleans(), st.sampled_from(["", "", "no host"])), max_size=5
@@ -49,14 +53,17 @@ class Farm(RuleBasedStateMachine):
         max_parallel=st.none() | st.integers(1, 3),
         retries=st.tuples(st.integers(0, 2), st.integers(0, 2)),
         capacity=st.integers(1, 4),
+        queue_s=st.none() | st.integers(30, 500),
     )
     def submit(
         self,
+        *,
         cells: list[tuple[bool, str]],
         fail_fast: bool,
         max_parallel: int | None,
         retries: tuple[int, int],
         capacity: int,
+        queue_s: int | None,
     ) -> None:
         self.now = datetime(2026, 1, 2, tzinfo=UTC)
         self.capacity = capacity
@@ -72,6 +79,8 @@ class Farm(RuleBasedStateMachine):
             max_parallel=max_parallel,
             retries_infra=retries[0],
             retries_test=retries[1],
+            created=self.now,
+            queue_s=queue_s,
         )
 
     @rule()
@@ -83,6 +92,22 @@ class Farm(RuleBasedStateMachine):
         room = limit - sum(1 for cell in self.run.cells if cell.running)
         for cell in step.waiting[: max(0, room)]:
             self._start(cell.id, len(cell.attempts) + 1)
+
+    @rule(data=st.data())
+    def a_tick_is_cut_off_in_the_middle(self, data: st.DataObject) -> None:
+        commands = self._step().commands
+        for command in commands[: data.draw(st.integers(0, len(commands)))]:
+            self._apply(command)
+
+    @rule(data=st.data(), outcome=OUTCOMES)
+    def what_was_decided_is_done_late_and_twice(self, data: st.DataObject, outcome: Outcome) -> None:
+        """Two processes for a moment, as one of them does not know yet that it is to end."""
+        commands = self._step().commands
+        if self.alive and data.draw(st.booleans()):
+            self._end(*data.draw(st.sampled_from(sorted(self.alive))), outcome)
+        for command in (*commands, *commands):
+            if not self._is_done(command):
+                self._apply(command)
 
     @rule()
     def ticking_twice_asks_for_nothing_twice(self) -> None:
@@ -126,8 +151,15 @@ class Farm(RuleBasedStateMachine):
         self._put(replace(cell, cancel_requested=True))
 
     @rule()
-    def the_controller_restarts_and_its_workers_are_gone(self) -> None:
+    def the_controller_is_gone_and_its_workers_with_it(self) -> None:
         self.alive.clear()
+
+    @rule()
+    def another_takes_the_run_up(self) -> None:
+        self.alive.clear()
+        for cell in self.run.cells:
+            if attempt := cell.running:
+                self._end(cell.id, attempt.number, AWAY)
 
     @invariant()
     def no_more_run_than_may(self) -> None:
@@ -138,9 +170,10 @@ class Farm(RuleBasedStateMachine):
         """Let every attempt fall silent: the run has to come to its end by itself."""
         if not hasattr(self, "run"):
             return
-        attempts = len(self.run.cells) * (self.run.retries_infra + self.run.retries_test + 1)
-        for _ in range(3 * attempts + 2):  # each starts, expires and concludes, with room for one perhaps
-            self.the_controller_restarts_and_its_workers_are_gone()
+        tries = self.run.retries_infra + self.run.retries_test + PATIENCE_WITH_FULL_HOSTS + 1
+        # Each starts, expires, perhaps waits for two rounds, and concludes, with room for one perhaps.
+        for _ in range(5 * len(self.run.cells) * tries + 2):
+            self.the_controller_is_gone_and_its_workers_with_it()
             self.now += timedelta(seconds=61)
             self.tick()
         self.tick()
@@ -189,19 +222,21 @@ class Farm(RuleBasedStateMachine):
         assert number == len(cell.attempts) + 1
         outcomes = [one.outcome for one in cell.attempts if one.outcome]
         assert sum(one.verdict is Verdict.FAILED for one in outcomes) <= self.run.retries_test
-        assert sum(one.retry for one in outcomes) <= self.run.retries_infra
         assert all(one.verdict is Verdict.FAILED or one.retry for one in outcomes)
-        if outcomes and outcomes[-1].retry:
-            tries = sum(one.retry for one in outcomes)
-            assert self.now >= cell.attempts[-1].since + timedelta(seconds=backoff_s(tries))
+        assert _tries(outcomes) <= self.run.retries_infra
+        spoilt = _spoilt(outcomes)
+        if outcomes and outcomes[-1] in spoilt:
+            assert self.now >= cell.attempts[-1].since + timedelta(seconds=backoff_s(len(spoilt)))
+        since = cell.attempts[-1].since if cell.attempts else self.run.created
+        assert since
+        assert self.run.queue_s is None or (self.now - since).total_seconds() <= self.run.queue_s
         attempt = AttemptState(number, State.RUNNING, self.now)
         self._put(replace(cell, state=State.RUNNING, attempts=(*cell.attempts, attempt)))
         self.alive.add((cell_id, number))
         self.heard[cell_id] = self.now
 
-    @staticmethod
-    def _is_honest(cell: CellState, outcome: Outcome) -> None:
-        """A pass is one that was seen, and a failure that was seen is not forgotten."""
+    def _is_honest(self, cell: CellState, outcome: Outcome) -> None:
+        """A pass is one that was seen, a failure that was seen is not forgotten, and no retry that was left is."""
         seen = [one.outcome for one in cell.attempts if one.outcome]
         failed = any(one.verdict is Verdict.FAILED for one in seen)
         if outcome.verdict is Verdict.PASSED:
@@ -210,10 +245,29 @@ class Farm(RuleBasedStateMachine):
         else:
             assert not outcome.flaky
             assert not failed or outcome.verdict is Verdict.FAILED
+            assert not outcome.retry or _tries(seen) > self.run.retries_infra
+
+    def _is_done(self, command: Command) -> bool:
+        """Whether the store would not take it any more: what was known first counts."""
+        match command:
+            case Conclude(cell):
+                return self._cell(cell).state is State.FINISHED
+            case Finish():
+                return self.run.state is State.FINISHED
+            case Cancel(cell, number):
+                return not self._goes_on(cell, number) or (cell, number) in self.asked
+            case Release(cell, number):
+                return not self._goes_on(cell, number) or (cell, number) in self.released
+            case Expire(cell, number):
+                return not self._goes_on(cell, number)
+
+    def _goes_on(self, cell: str, number: int) -> bool:
+        running = self._cell(cell).running
+        return running is not None and running.number == number
 
     def _end(self, cell: str, number: int, outcome: Outcome) -> None:
         self.alive.discard((cell, number))
-        self._change(cell, number, state=State.FINISHED, outcome=outcome)
+        self._change(cell, number, state=State.FINISHED, outcome=outcome, since=self.now)
 
     def _cell(self, cell_id: str) -> CellState:
         return next(cell for cell in self.run.cells if cell.id == cell_id)
@@ -226,6 +280,17 @@ class Farm(RuleBasedStateMachine):
 
     def _put(self, cell: CellState) -> None:
         self.run = replace(self.run, cells=tuple(cell if old.id == cell.id else old for old in self.run.cells))
+
+
+def _spoilt(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    return [one for one in outcomes if one.retry and one != AWAY]
+
+
+def _tries(outcomes: Sequence[Outcome]) -> int:
+    """Those that use up a retry: neither what ended with the farm, nor the first that a full host has ended."""
+    spoilt = _spoilt(outcomes)
+    full = sum(one.rule == rules.HOST_FULL for one in spoilt)
+    return len(spoilt) - min(full, PATIENCE_WITH_FULL_HOSTS)
 
 
 Farm.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
