@@ -66,19 +66,21 @@ def test_what_the_cache_takes_is_summed_up() -> None:
     assert total([], 0, "F") == "nothing in F"
 
 
+FACTS = ImageFacts(
+    image=LINE,
+    packages={},
+    files={},
+    base="",
+    disk_mib=1,
+    disk_format="qcow2",
+    cmdline="quiet",
+    mirror="http://mirror.example",
+    tools={"mke2fs": "1.47"},
+)
+
+
 def test_all_facts_of_an_image_are_shown() -> None:
-    facts = ImageFacts(
-        image=LINE,
-        packages={},
-        files={},
-        base="",
-        disk_mib=1,
-        disk_format="qcow2",
-        cmdline="quiet",
-        mirror="http://mirror.example",
-        tools={"mke2fs": "1.47"},
-    )
-    shown = text(image_facts(facts, {"snapshots": "", "folder": "/cache/i"}, NOW))
+    shown = text(image_facts(FACTS, {"snapshots": "", "folder": "/cache/i"}, NOW))
     for word in (
         "Debian trixie",
         "ab12" * 16,
@@ -92,10 +94,10 @@ def test_all_facts_of_an_image_are_shown() -> None:
     assert "snapshots" not in shown
 
 
-def test_of_a_cloud_image_the_packages_are_not_known(tmp_path: Path) -> None:
-    image = make_image(tmp_path / "i", kind="cloud", release="", packages={})
-    thing = Thing("image", "i", NOW, GIB)
-    for shown in (image_facts(image, [thing], NOW), images_table([image], {"i": thing}, NOW)):
+def test_of_a_cloud_image_the_packages_are_not_known() -> None:
+    line = LINE.model_copy(update={"kind": "cloud", "release": "", "package_count": None})
+    facts = FACTS.model_copy(update={"image": line})
+    for shown in (image_facts(facts, {}, NOW), images_table([line], NOW)):
         assert "not known" in text(shown)
 
 

@@ -47,7 +47,7 @@ def test_packages_that_are_not_known_are_not_the_same(
     found = compare(one, other)
     assert found.packages is None
     assert found.any
-    assert difference_sentence(found) == "packages: not known"
+    assert difference_sentence(found.packages) == "packages: not known"
 
 
 @pytest.mark.parametrize(
