@@ -286,6 +286,54 @@ def test_a_wrong_token_and_none_are_told_with_what_to_do(there: Terminal) -> Non
         assert "farm token create" in ended.err
 
 
+def test_what_became_of_a_cell_is_explained_the_same_here_and_there_and_by_the_api(
+    server: Serving, both: tuple[Terminal, Terminal]
+) -> None:
+    here, there = both
+    run = here("submit", here.matrix(name="told", test="echo one\nfalse"), "--wait").out.split()[0]
+    said = [one("explain", run, "*/s390x") for one in both]
+    assert [(one.status, one.err) for one in said] == [(0, "")] * 2
+    assert said[0].out == said[1].out
+    answer = server.client("read").get(f"/api/v1/runs/{run}/cells/debian-13/s390x/fake/explain").json()
+    assert (answer["run"], answer["cell"], answer["state"]) == (run, "debian-13/s390x/fake", "finished")
+    assert (answer["outcome"]["verdict"], answer["outcome"]["rule"]) == ("failed", "script-failed")
+    (attempt,) = answer["attempts"]
+    assert (attempt["number"], attempt["verdict"], attempt["blame"]) == (1, "failed", "test")
+    assert attempt["next"].startswith("not tried again: it failed")
+    assert answer["hosts"] == []
+    assert answer["place"] is None
+    for text in (answer["headline"], *answer["reasons"], *answer["outcome"]["lines"]):
+        assert text in said[1].out
+    for wrong in (("explain", run, "nonsense"), ("explain", "nonsense-1", "*")):
+        refused = [one(*wrong) for one in both]
+        assert [one.status for one in refused] == [2, 2]
+        assert refused[0].err == refused[1].err
+
+
+def _states(cells: list[dict[str, str]]) -> dict[str, str]:
+    """A cell that waits and one that runs, by that; nothing while there are not both."""
+    found = {cell["state"]: cell["id"] for cell in cells}
+    return found if found.keys() == {"queued", "running"} else {}
+
+
+def test_why_a_cell_waits_is_explained_by_the_api_and_the_command(server: Serving, there: Terminal) -> None:
+    changes: dict[str, object] = {"max-parallel": 1}
+    run = there("submit", there.matrix(name="waits", test=HOLD, **changes)).out.split()[0]  # type: ignore[arg-type]
+    client = server.client("read")
+    cells = f"/api/v1/runs/{run}/cells"
+    states = eventually(lambda: _states(client.get(cells).json()["cells"]), what="one runs and one waits")
+    answer = client.get(f"{cells}/{states['queued']}/explain").json()
+    assert (answer["state"], answer["outcome"], answer["attempts"]) == ("queued", None, [])
+    assert any("max-parallel" in reason for reason in answer["reasons"]), answer
+    assert [host["may"] for host in answer["hosts"]] != []
+    said = there("explain", run, states["queued"])
+    assert said.status == 0, said.err
+    assert answer["headline"] in said.out
+    assert answer["hosts"][0]["name"] in said.out
+    assert client.get(f"{cells}/{states['running']}/explain").json()["state"] == "running"
+    assert there("cancel", run).status == 0
+
+
 def test_a_token_may_do_no_more_than_its_scope(server: Serving, there: Terminal) -> None:
     (there.folder / "token").write_text(server.token("read") + "\n")
     assert there("runs", "--token-file", "token").status == 0
