@@ -32,12 +32,13 @@ def problem(answer: httpx.Response, status: int, kind: str) -> Any:
     assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/problem+json"), answer.text
     told = answer.json()
     assert (told["status"], told["type"]) == (status, f"/problems/{kind}")
+    assert told["detail"].startswith("cannot "), told
     return told
 
 
 def operations(server: Serving) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Method, path with something in it, and description of every operation."""
-    filled = {"run": "no-run-1", "cell": CELL, "number": "1", "format": "json"}
+    filled = {"run": "no-run-1", "cell": CELL, "number": "1", "format": "json", "waiver": "1"}
     for path, methods in server.client("").get(f"{API}/openapi.json").json()["paths"].items():
         for method, operation in methods.items():
             names = [one["name"] for one in operation.get("parameters", ()) if one["in"] == "path"]
@@ -90,8 +91,10 @@ def test_every_operation_with_a_body_refuses_what_is_none(server: Serving, body:
     for method, path, operation in operations(server):
         if "application/json" in operation.get("requestBody", {}).get("content", {}) and operation.get("x-scope"):
             answer = admin.request(method, path, content=body, headers={"Content-Type": "application/json"})
-            assert answer.status_code in {400, 404, 422}, (method, path, answer.text)
             assert answer.headers["Content-Type"] == "application/problem+json"
+            if answer.status_code != 400:  # that is no text at all
+                mistakes = problem(answer, 422, "request")["mistakes"]
+                assert {one["where"].partition(".")[0] for one in mistakes} == {"body"}, (method, path, answer.text)
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -282,6 +285,20 @@ def test_a_source_that_was_not_uploaded_is_not_found(server: Serving, digest: st
     problem(server.client("read").get(f"{API}/sources/{digest}"), 404, "not-found")
 
 
+def test_an_upload_that_is_too_large_is_refused_and_leaves_nothing(own_server: Callable[..., Serving]) -> None:
+    server = own_server(settings="upload_mib = 1\n")
+    client, folder = server.client("submit"), server.state / "sources"
+    room = 1_044_480 - 3 * 512  # of the largest tar below 1 MiB: its records have 10 KiB, and three blocks are no data
+    fits, large = (tar_of({"a": b"x" * size}) for size in (room, room + 1))
+    assert len(fits) < MATRIX_BYTES < len(large)
+    before = sorted(folder.iterdir())
+    for content in (large, iter([large[at : at + 65_536] for at in range(0, len(large), 65_536)])):
+        problem(client.post(f"{API}/sources", content=content), 413, "too-large")
+        assert sorted(folder.iterdir()) == before
+    for content in (fits, iter([fits])):
+        assert client.post(f"{API}/sources", content=content).status_code == 201
+
+
 def test_two_submissions_with_one_key_at_the_same_time_make_one_run(server: Serving) -> None:
     client = server.client("submit")
     body = {
@@ -322,14 +339,27 @@ def test_a_client_that_sends_a_byte_at_a_time_holds_up_nobody(server: Serving) -
         assert peer.recv(12) == b"HTTP/1.1 200"
 
 
-def test_a_client_that_does_not_read_holds_up_nobody(server: Serving, done: str) -> None:
-    reader = server.client("read")
+def test_a_client_that_does_not_read_holds_up_nobody(server: Serving) -> None:
+    """Of a log that fits into no buffer on its way, so that the server has to wait for who does not read."""
+    reader, submitter, size = server.client("read"), server.client("submit"), 8_000_000
+    source = {"upload": server.upload(submitter, {"long.txt": b"0123456789abcde\n" * (size // 16)})}
+    run = server.submit(submitter, "cat long.txt", name="wordy", only=[CELL], source=source)
+    server.wait_for(reader, run)
+    path = f"{API}/runs/{run}/cells/{CELL}/attempts/1/logs/test"
     with connection(server) as peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        head = f"GET {API}/events?after=0 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token('read')}\r\n\r\n"
-        peer.sendall(head.encode())
+        token = server.token("read")
+        peer.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n".encode()
+        )
+        assert peer.recv(12) == b"HTTP/1.1 200"
         for _ in range(50):
             assert reader.get(f"{API}/me").status_code == 200
+            assert reader.get(f"{API}/runs/{run}").status_code == 200
+        left = 0
+        while block := peer.recv(65_536):
+            left += len(block)
+    assert left > size  # it was waited for: nothing was thrown away
 
 
 def test_who_asks_too_often_is_told_when_to_go_on(own_server: Callable[..., Serving]) -> None:
@@ -343,6 +373,46 @@ def test_who_asks_too_often_is_told_when_to_go_on(own_server: Callable[..., Serv
     guesses = [stranger.get(f"{API}/me", headers={"Authorization": "Bearer guess"}).status_code for _ in range(4)]
     assert guesses == [401, 401, 401, 429]
     assert eager.get("/healthz").status_code == 200
+
+
+def test_a_client_behind_a_proxy_is_limited_by_its_own_address(own_server: Callable[..., Serving]) -> None:
+    server = own_server(settings="rate = 0.01\nburst = 3\n")
+    stranger = server.client("")
+
+    def guesses(forwarded: str) -> list[int]:
+        headers = {"Authorization": "Bearer guess", "X-Forwarded-For": forwarded}
+        return [stranger.get(f"{API}/me", headers=headers).status_code for _ in range(4)]
+
+    assert guesses("192.0.2.1") == [401, 401, 401, 429]
+    assert guesses("192.0.2.2") == [401, 401, 401, 429]
+    # What stands before the address that the proxy has put there may be anybody's invention.
+    assert guesses("192.0.2.3, 192.0.2.1") == [429] * 4
+
+
+def test_a_session_behind_a_proxy_that_adds_tls_is_for_https_only(server: Serving) -> None:
+    stranger, form = server.client(""), {"token": server.token("read")}
+    for scheme, secure in (("https", True), ("http", False)):
+        answer = stranger.post("/login", data=form, headers={"X-Forwarded-Proto": scheme})
+        assert answer.status_code == 303
+        assert ("secure" in answer.headers["Set-Cookie"].lower().split("; ")) is secure
+
+
+def test_nobody_but_its_owner_and_operators_end_a_run_or_a_cell(server: Serving) -> None:
+    owner, other, operator = server.client("submit"), server.client("submit", name="other"), server.client("operate")
+    run = server.submit(owner, "sleep 600", name="mine")
+    server.wait_for(owner, run, "running")
+    ways = [f"{API}/runs/{run}/cancel", f"{API}/runs/{run}/cells/{CELL}/cancel"]
+    pages = [f"/runs/{run}/cancel", f"/runs/{run}/cancel/{CELL}"]
+    for path in ways:
+        problem(other.post(path), 403, "forbidden")
+    for path in pages:
+        answer = other.post(path)
+        assert (answer.status_code, "somebody else" in answer.text) == (403, True)
+    found = owner.get(f"{API}/runs/{run}").json()
+    assert (found["run"]["state"], {"finished"} & {cell["state"] for cell in found["cells"]}) == ("running", set())
+    assert owner.post(ways[1]).status_code == 202
+    assert operator.post(ways[0]).status_code == 202
+    assert server.wait_for(owner, run)["run"]["state"] == "finished"
 
 
 def connection(server: Serving) -> socket.socket:
