@@ -1,7 +1,9 @@
-"""paramiko's Transport with three things more: a cheap cipher, an end to late messages, and no waiting for itself.
+"""paramiko's Transport with a cheap cipher, an end to late messages and to false packets, and no waiting for itself.
 
 paramiko answers by itself when the server closes a channel, while another thread may be about to write to it. What that
 writes comes too late then, and SSH servers take it for a broken protocol and hang up; so it is left out.
+
+paramiko makes room for whatever length a packet says it has, up to 4 GiB, and a guest's server may say what it likes.
 
 While keys are exchanged nobody may speak of channels (RFC 4253, 7.1). paramiko's thread waits for the end of that too
 when a channel is closed just then, although it is the one that brings it about; so what it has to say is kept.
@@ -16,12 +18,16 @@ from typing import Any, ClassVar
 import paramiko
 from paramiko.common import MSG_CHANNEL_CLOSE, MSG_CHANNEL_OPEN_SUCCESS, MSG_CHANNEL_REQUEST, MSG_CHANNEL_WINDOW_ADJUST
 from paramiko.packet import Packetizer
+from paramiko.ssh_exception import SSHException
 
 from runners import chacha
 from runners.chacha import ChaChaPoly
 
 _TO_CHANNEL = range(MSG_CHANNEL_WINDOW_ADJUST, MSG_CHANNEL_REQUEST + 1)
 """Messages that begin with the number of the server's channel (RFC 4254, 9)."""
+
+_LONGEST_PACKET = 256 * 1024
+"""OpenSSH's own limit. The protocol asks for 35000 bytes (RFC 4253, 6.1)."""
 
 
 class Transport(paramiko.Transport):
@@ -39,7 +45,7 @@ class Transport(paramiko.Transport):
     }
 
     def __init__(self, sock: Any) -> None:
-        super().__init__(sock, packetizer_class=_Packetizer)
+        super().__init__(sock, packetizer_class=Packets)
         self._kept: list[paramiko.Message] = []
 
     def _send_user_message(self, data: paramiko.Message) -> None:
@@ -57,7 +63,7 @@ class Transport(paramiko.Transport):
             self._send_user_message(message)
 
 
-class _Packetizer(Packetizer):
+class Packets(Packetizer):
     """Packets in and out; counts them, for their numbers are part of the cipher."""
 
     def __init__(self, sock: Any) -> None:
@@ -81,13 +87,16 @@ class _Packetizer(Packetizer):
             super().send_message(data)
 
     def read_message(self) -> tuple[int, paramiko.Message]:
-        """The next message."""
-        kind, message = super().read_message()
-        self._received += 1
-        if kind == MSG_CHANNEL_OPEN_SUCCESS:
-            _ours, theirs = struct.unpack_from(">II", message.asbytes())
-            with self._order:
-                self._closed.discard(theirs)
+        """The next message. Raises SSHException where there is none in the packet."""
+        try:
+            kind, message = super().read_message()
+            self._received += 1
+            if kind == MSG_CHANNEL_OPEN_SUCCESS:
+                _ours, theirs = struct.unpack_from(">II", message.asbytes())
+                with self._order:
+                    self._closed.discard(theirs)
+        except (IndexError, struct.error) as error:
+            raise SSHException("a packet has no message in it") from error
         return kind, message
 
     def write_all(self, out: Any) -> None:
@@ -95,7 +104,12 @@ class _Packetizer(Packetizer):
         super().write_all(self._out.wrap(out) if self._out else out)
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:
-        """Read this many bytes: the start of a packet, where there is a rekeying to look for, or the rest of it."""
+        """Read this many bytes: the start of a packet, where there is a rekeying to look for, or the rest of it.
+
+        Raises SSHException where no packet is as long.
+        """
+        if n > _LONGEST_PACKET:
+            raise SSHException(f"a packet is said to have {n} bytes")
         data = super().read_all(n, check_rekey)
         return self._in.unwrap(data) if self._in and check_rekey else data
 

@@ -15,6 +15,7 @@ FOLDER = Path(".fuzz")
 _LONGEST = 8192
 _MODULES = ("farm.results", "farm.text", "farm.mask", "farm.verdict", "runners.collect", "runners.console")
 _MODULES_TOO = ("runners.logs", "runners.counters", "runners.calibration.program", "tarfile", "tests.fuzz.targets")
+_MODULES_TOO += ("dashboards.ansi", "runners.transport", "runners.chacha", "paramiko.packet")
 _CHILD = "FARM_FUZZ_TARGET"
 
 

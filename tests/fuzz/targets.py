@@ -6,11 +6,17 @@
 from __future__ import annotations
 
 import io
+import re
+import struct
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from html import unescape
 from pathlib import Path
 
+from paramiko import SSHException
+
+from dashboards import ansi
 from farm.errors import UntrustedError
 from farm.mask import needles_of
 from farm.model import Evidence, Stream, TestStatus, Verdict
@@ -20,14 +26,20 @@ from farm.text import clean, clean_line, safe_path, terminal
 from farm.verdict import classify
 from runners import counters
 from runners.calibration.program import read_numbers
+from runners.chacha import KEY_BYTES, ChaChaPoly
 from runners.collect import matching, read_archive, safe_names
 from runners.console import RULES, find_crash, tail
 from runners.guest import Chunk
 from runners.logs import HEAD_BYTES, TAIL_BYTES, Discretion, LogBuffer
+from runners.transport import Packets
 
 DATA = Path(__file__).parents[1] / "data"
 SECRET = "hunter2!"  # noqa: S105 - nobody's
 WANTED = ("a", "b/c", "d")
+KEY = bytes(range(KEY_BYTES))
+_BLOCK = 8
+_SERVER_LIMIT = 1 << 20
+_SPAN = re.compile(r'<span class="[a-z0-9 ]+">(.*?)</span>', re.DOTALL)
 
 
 def results(data: bytes) -> None:
@@ -134,16 +146,65 @@ def answers(data: bytes) -> None:
         assert 0 <= share < 1e10
 
 
+def colours(data: bytes) -> None:
+    """A log in a page, with its colours, however it is cut into pieces."""
+    shown = data.decode("utf-8", "replace")
+    for size in (len(shown) or 1, 1 + (data[0] if data else 0)):
+        style = ansi.PLAIN
+        for start in range(0, len(shown), size):
+            lines, style = ansi.lines(shown[start : start + size], style)
+            assert ansi.Style.read(style.classes) == style
+            for line in lines:
+                plain = _SPAN.sub(r"\1", line)
+                assert not any(sign in plain for sign in "<>\"'")
+                assert terminal(unescape(plain)) == unescape(plain)
+
+
+def packets(data: bytes) -> None:
+    """The packets of an SSH server, in clear and as one encrypts them who knows the keys."""
+    _read_packets(Packets(_Server(data)))
+    there = ChaChaPoly(KEY)
+    packet = data.ljust(_BLOCK, b"\0")
+    sealed = there.wrap(packet[:4] + there.encrypt(b"", packet[4:], packet[:4]))
+    for sent in (sealed, data):
+        reader = Packets(_Server(sent))
+        reader.set_inbound_cipher(ChaChaPoly(KEY), _BLOCK, None, 16, None, aead=True, iv_in=bytes(12))
+        _read_packets(reader)
+
+
+def _read_packets(reader: Packets) -> None:
+    with suppress(SSHException, EOFError):
+        while True:
+            kind, message = reader.read_message()
+            assert 0 <= kind <= 255
+            assert len(message.asbytes()) < _SERVER_LIMIT
+
+
+class _Server:
+    """The socket of one that says this."""
+
+    def __init__(self, data: bytes) -> None:
+        self._said = io.BytesIO(data)
+
+    def recv(self, size: int) -> bytes:
+        """Python makes room for as much as is asked for."""
+        assert 0 < size <= _SERVER_LIMIT
+        return self._said.read(size)
+
+    def close(self) -> None:
+        """It has no more to say."""
+
+
 Target = Callable[[bytes], None]
 
 TARGETS: Mapping[str, Target] = {
-    one.__name__: one for one in (results, junit, tap, archive, listing, console, text, log, answers)
+    one.__name__: one for one in (results, junit, tap, archive, listing, console, text, log, answers, colours, packets)
 }
 
 
 def seeds(target: str) -> tuple[bytes, ...]:
     """Where to begin: real consoles, and small files of each format."""
-    return (b"", *_SEEDS.get(target, ()), *(_consoles() if target in ("console", "text") else ()))
+    return (b"", *_SEEDS.get(target, ()), *(_consoles() if target in ("console", "text", "colours") else ()))
 
 
 def _consoles() -> Iterable[bytes]:
@@ -160,6 +221,12 @@ def _tar(members: Mapping[str, bytes], kind: bytes = tarfile.REGTYPE, layout: in
             member.linkname = "" if kind == tarfile.REGTYPE else "/etc/passwd"
             tar.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def _packet(message: bytes) -> bytes:
+    """Of the SSH protocol, in clear (RFC 4253, 6)."""
+    padding = _BLOCK - (5 + len(message)) % _BLOCK + _BLOCK
+    return struct.pack(">IB", 1 + len(message) + padding, padding) + message + bytes(padding)
 
 
 _JUNIT = (
@@ -193,6 +260,15 @@ _SEEDS: Mapping[str, tuple[bytes, ...]] = {
     "listing": (b"./a\0./b/c.xml\0", b"./../x\0/etc/passwd\0./new\nline\0", b"\xff\xfe\0"),
     "text": (b"\x1b[31mred\x1b[0m\r\n\x1b]0;title\x07", b"\x9b1m\x90q\x9c\xe2\x80\xae", b"../a", b"\xed\xa0\x80"),
     "log": (b"before hunter2! after", b"\x02hunter2!", b"aHVudGVyMiE=", b"hunter2%21 hunter2\\u0021"),
+    "colours": (
+        b"\x1b[1;31mred\x1b[0m <b>&\r\n\x1b[38;5;208mx\x1b[48;2;1;2;3my\x1b[m",
+        b"\x1b[38;5m\x1b[;;m\x1b[999m'",
+    ),
+    "packets": (
+        _packet(b"\x15"),
+        _packet(b"\x5b" + struct.pack(">IIII", 0, 0, 65536, 32768)),
+        _packet(b"\x5e" + struct.pack(">II", 0, 5) + b"hello") * 2,
+    ),
     "answers": (
         (DATA / "proc-net-dev").read_bytes(),
         b"farm-rate 12.0000 0.5000\n",
