@@ -5,6 +5,7 @@ Here those that need nothing but an emulator; `tests/lab/test_guests.py` runs th
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from farm.model import (
     Evidence,
     GuestCreated,
     LogChunk,
+    Order,
     Phase,
     PhaseEnded,
     PhaseStarted,
@@ -31,6 +33,11 @@ from farm.model import (
     Timeouts,
 )
 from runners.attempt import run_attempt
+from runners.deadline import Deadline
+from runners.guest import Guest, Work
+from runners.images import Catalogue, Image
+from runners.libvirt.backend import LibvirtBackend
+from runners.libvirt.hypervisors import QEMU
 from runners.logs import HEAD_BYTES, TAIL_BYTES
 from tests.orders import make_order, make_source
 from tests.waiting import eventually
@@ -172,6 +179,30 @@ def test_a_crash_under_the_test_is_seen_on_the_console(backend: Backend, crash: 
     assert failure
     assert (failure.phase, failure.ending, failure.crash) == (Phase.TEST, Ending.LOST, crash.rule)
     assert any(crash.said in line for line in failure.lines)
+
+
+class _Talkative:
+    """Makes guests that boot and whose kernel says everything, which it usually does not."""
+
+    def __init__(self, _name: str) -> None:
+        self._backend = LibvirtBackend(QEMU)
+
+    def create(self, order: Order, deadline: Deadline) -> Work[Guest]:
+        settings = load_settings()
+        catalogue = Catalogue(settings.cache / "images", settings.mirror)
+        image = yield from catalogue.ensure(order.image, deadline=deadline)
+        said = image.manifest.cmdline.replace("loglevel=4", "loglevel=8")
+        manifest = image.manifest.model_copy(update={"cmdline": said})
+        return self._backend.cold(order, Image(folder=image.folder, manifest=manifest))
+
+
+@pytest.mark.guest
+def test_the_console_is_there_from_its_first_byte() -> None:
+    order = make_order("true\n", hypervisor="qemu")
+    events = list(run_attempt(order, make_source(), load=_Talkative))
+    assert evidence(events).failure is None
+    (first, *_) = log(events, Phase.BOOT, Stream.CONSOLE).splitlines()
+    assert re.match(rb"\[ +0\.000000\] Linux version \d", first), first
 
 
 def is_in(phase: Phase, event: Event) -> bool:
