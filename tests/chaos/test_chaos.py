@@ -22,12 +22,13 @@ OF_THE_STORE = {"sqlite": ("disk full", "database gone"), "postgresql": ("databa
 @pytest.mark.timeout(900)  # it starts two servers with a Ray each
 @pytest.mark.parametrize("store", DATABASES)
 def test_a_farm_that_is_broken_goes_on_and_blames_nobody_wrongly(store: str, tmp_path: Path) -> None:
-    names = (*VOLLEYS, OF_THE_STORE[store])
-    volleys = tuple(
-        tuple(Dealt(10 * number + place, name) for place, name in enumerate(volley))
-        for number, volley in enumerate(names)
-    )
     with campaign_in(store, "fake", SEED, tmp_path / "serve.log", copies=1) as campaign:
+        # Only a file system of its own can be filled, and not every user may mount one.
+        impossible = () if campaign.scene.state.is_mount() else ("disk full",)
+        volleys = tuple(
+            tuple(Dealt(10 * number + place, name) for place, name in enumerate(volley) if name not in impossible)
+            for number, volley in enumerate((*VOLLEYS, OF_THE_STORE[store]))
+        )
         campaign.begin()
         steps = tuple(campaign.steps(volleys))
         assert [(step.fault, step.wrong) for step in steps if step.wrong or not step.injected] == []
