@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Header, Path, Query
-from pydantic import Field
 
 from farm.serve import Server
 
@@ -22,7 +21,6 @@ Number = Annotated[int, Path(ge=1, le=1_000_000, description="An attempt's numbe
 Cells = Annotated[str | None, Query(max_length=500, description="Only cells that this glob names: `debian-13/*/qemu`.")]
 After = Annotated[int, Query(ge=0, le=MOST, description="What the page before gave as `next`.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many.")]
-Ids = Annotated[int, Field(ge=0, le=MOST)]
 Key = Annotated[
     str | None,
     Header(

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
-
-from pydantic import Field
 
 from farm.model.base import Model
 from farm.model.words import State, TestStatus, Verdict
@@ -168,6 +165,3 @@ class Baseline(Model):
     run: str
     set: datetime
     set_by: str
-
-
-BaselineName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
