@@ -289,7 +289,7 @@ def test_a_wrong_token_and_none_are_told_with_what_to_do(there: Terminal) -> Non
 def test_what_became_of_a_cell_is_explained_the_same_here_and_there_and_by_the_api(
     server: Serving, both: tuple[Terminal, Terminal]
 ) -> None:
-    here, there = both
+    here, _there = both
     run = here("submit", here.matrix(name="told", test="echo one\nfalse"), "--wait").out.split()[0]
     said = [one("explain", run, "*/s390x") for one in both]
     assert [(one.status, one.err) for one in said] == [(0, "")] * 2
