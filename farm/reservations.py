@@ -176,13 +176,17 @@ class Reservations:
         return state.cancel_requested or any(cell.cancel_requested for cell in state.cells)
 
     def _unfinished(self, owner: str | None) -> Iterator[tuple[str, str]]:
-        """Runs that are reservations and go on, with their cells."""
-        for state in (State.RUNNING, State.QUEUED):
-            query = RunQuery(owner=owner, state=state, labels={RESERVATION: YES}, limit=_MOST)
-            for summary in self._store.runs(query):
-                run = self._store.outline(summary.id)
-                if run.submission.reserved_s:
-                    yield run.id, run.cells[0].id
+        """Runs that are reservations and go on, with their cells; first those that have begun."""
+        query = RunQuery(owner=owner, labels={RESERVATION: YES}, limit=_MOST)
+        # In the order in which a run goes through them: one that begins between the two is found twice, not never.
+        queued, running = (
+            [found.id for found in self._store.runs(query.model_copy(update={"state": state}))]
+            for state in (State.QUEUED, State.RUNNING)
+        )
+        for id_ in dict.fromkeys((*running, *queued)):
+            run = self._store.outline(id_)
+            if run.submission.reserved_s:
+                yield run.id, run.cells[0].id
 
     def _of(self, run_id: str, cell_id: str, held: HoldRecord | None, now: datetime) -> Reservation:
         run = self._store.outline(run_id)

@@ -9,7 +9,19 @@ from typing import Any
 import pytest
 
 from farm.errors import ConfigError, PlanError
-from farm.model import NO_SOURCE, AttemptKey, Evidence, Held, HoldState, Host, Offer, ReservationRequest
+from farm.model import (
+    NO_SOURCE,
+    AttemptKey,
+    Evidence,
+    Held,
+    HoldState,
+    Host,
+    Offer,
+    ReservationRequest,
+    RunQuery,
+    RunSummary,
+    State,
+)
 from farm.orders import order_for
 from farm.reservations import Reservations, planned, submission_of
 from farm.store import Store
@@ -107,3 +119,21 @@ def test_what_a_reservation_is_at_each_moment(store: Store) -> None:
     store.start_attempt(again, now=later(6))
     assert state(6) is HoldState.WAITING  # for another guest: that one was lost
     assert guests.release(run.id, now=later(7)).state is HoldState.ENDING
+
+
+def test_a_guest_that_begins_while_the_list_is_made_is_in_it_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = submission_of(wanted(), planned(wanted(), [HOST]), limit_s=86400)
+    run = store.create_run(made.model_copy(update={"owner": "ada", "served": True}), now=NOW)
+    runs = store.runs
+
+    def then_it_begins(query: RunQuery) -> tuple[RunSummary, ...]:
+        found = runs(query)
+        if store.outline(run.id).state is State.QUEUED:
+            store.start_attempt(AttemptKey(run=run.id, cell=run.cells[0].id, number=1), now=NOW)
+        return found
+
+    monkeypatch.setattr(store, "runs", then_it_begins)
+    for _ in range(2):
+        assert [one.id for one in Reservations(store).open("ada", now=NOW)] == [run.id]
