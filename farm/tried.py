@@ -95,7 +95,8 @@ def _next(outcomes: Sequence[Outcome], submission: Submission, ended: Outcome | 
     if outcome.verdict is Verdict.FAILED:
         return f"{word}: it failed, and retries: test is {retries.test}"
     if outcome.rule == rules.INTERRUPTED.rule:
-        return f"{word}: it ended with the farm, which counts as no try"
+        why = ended.summary if ended else "it ended with the farm, which counts as no try"
+        return f"{word}: {why}"
     if outcome.rule == rules.HOST_FULL and not ended:
         return f"{word}: a full host says nothing of the cell"
     return f"{word}: infrastructure was at fault, and retries: infra is {retries.infra}"
