@@ -25,7 +25,7 @@ from farm.report.parts import Line, Name, OutcomePart, Part, Time
 from farm.report.words import duration
 from farm.schedule import Queue
 from farm.tried import AttemptLine, attempts_of, rests_on, under_way, verdict_words
-from farm.turns import Situation, before, expected_start
+from farm.turns import Situation, ahead, expected_start
 
 _MOST_REFUSALS = 5
 """Hosts that are named where none takes a cell."""
@@ -183,10 +183,9 @@ def _room(case: Case, hosts: Sequence[HostLine]) -> Iterator[str]:
 
 def _others(case: Case) -> Iterator[str]:
     """Whose turn comes before, and why."""
-    ahead = Counter(run for run, _ in before(case.farm, case.run, case.cell.id))
     by_run = {queue.run: queue for queue in case.farm.queues}
     kinds: dict[str, Counter[str]] = {}
-    for run, count in ahead.items():
+    for run, count in ahead(case.farm, case.run, case.cell.id).items():
         kinds.setdefault(_why_before(by_run[run], case.run, case.submission), Counter())[run] = count
     for why, runs in kinds.items():
         count = sum(runs.values())

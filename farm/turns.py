@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import heapq
 import statistics
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from itertools import islice
 
 from farm.capacity import Capacity, Size, UnderWay
 from farm.model import Host, HostMark
@@ -74,14 +74,24 @@ class Situation:
         picks = choose(queues, Capacity(endless, self.guests))
         return {(pick.run, pick.cell): place for place, pick in enumerate(picks, 1)}
 
+    @cached_property
+    def places(self) -> Mapping[str, list[int]]:
+        """The same by run, in the order in which their first ones get their turns."""
+        found: dict[str, list[int]] = {}
+        for (run, _), place in self.turns.items():
+            found.setdefault(run, []).append(place)
+        return found
+
     def capacity(self) -> Capacity:
         """What the hosts have left, to count on from there."""
         return Capacity(self.sizes, self.guests)
 
 
-def before(farm: Situation, run: str, cell: str) -> list[tuple[str, str]]:
-    """The cells whose turn comes before that of one, by run and cell; none where that is not in the queue."""
-    return list(islice(farm.turns, farm.turns.get((run, cell), 1) - 1))
+def ahead(farm: Situation, run: str, cell: str) -> dict[str, int]:
+    """How many cells of each run have their turn before one; none where that is not in the queue."""
+    place = farm.turns.get((run, cell), 0)
+    counts = {other: bisect_left(places, place) for other, places in farm.places.items()}
+    return {other: count for other, count in counts.items() if count}
 
 
 def _cut(queue: Queue, most: int) -> Queue:
