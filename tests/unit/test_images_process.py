@@ -105,7 +105,7 @@ def test_nothing_of_a_program_outlives_a_builder_that_is_killed() -> None:
         members = members_of(group)
         assert len(members) >= 4  # the program, its children, and who watches
         builder.kill()
-        eventually(lambda: all(map(has_ended, members)))
+        eventually(lambda: all(map(has_ended, members)), what="all of them have ended")
     assert group != os.getpgid(0)
 
 
@@ -113,7 +113,7 @@ def test_who_watches_a_program_ends_with_it() -> None:
     work = run(["sh", "-c", "echo $$; read -r _"], deadline=deadline())
     members = members_of(os.getpgid(int(next(work).data)))
     finish(work)
-    eventually(lambda: all(map(has_ended, members)))
+    eventually(lambda: all(map(has_ended, members)), what="all of them have ended")
 
 
 def test_a_program_that_outlasts_its_deadline_is_killed() -> None:

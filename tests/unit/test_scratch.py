@@ -29,7 +29,7 @@ with scratch(Path(sys.argv[1])) as folder:
 def runtime() -> Iterator[Path]:
     with TemporaryDirectory(prefix="fr") as folder:
         yield Path(folder)
-        eventually(lambda: not reaper.is_running(Path(folder)))
+        eventually(lambda: not reaper.is_running(Path(folder)), what="the reaper has ended")
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt])
@@ -52,4 +52,4 @@ def test_the_reaper_removes_that_of_a_process_that_was_killed(runtime: Path) -> 
         folder = Path(owner.stdout.readline().strip())
         assert folder.exists()
         owner.kill()
-    eventually(lambda: not folder.exists())
+    eventually(lambda: not folder.exists(), what="it is gone")
