@@ -76,7 +76,7 @@ class Serving:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [PROGRAM, "serve", "--config", str(self.folder / "farm.toml")],
-                env=self._env(),
+                env=os.environ | self.variables,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -97,7 +97,13 @@ class Serving:
         """Run another command of the program on the same store."""
         command = [PROGRAM, *arguments]
         return subprocess.run(
-            command, env=self._env(), cwd=self.folder, capture_output=True, text=True, check=check, timeout=timeout_s
+            command,
+            env=os.environ | self.variables,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=check,
+            timeout=timeout_s,
         )
 
     def token(self, scope: str, name: str | None = None) -> str:
@@ -144,9 +150,10 @@ class Serving:
         eventually(reached, within_s=timeout_s, what=lambda: f"{run} is {state}; it is: {found}")
         return found
 
-    def _env(self) -> dict[str, str]:
-        folders = {"FARM_STATE": str(self.state), "FARM_RUNTIME": str(self.runtime)}
-        return os.environ | folders | dict(self.environment)
+    @property
+    def variables(self) -> dict[str, str]:
+        """What its environment has beyond that of the tests: commands on its machine need the same."""
+        return {"FARM_STATE": str(self.state), "FARM_RUNTIME": str(self.runtime), **self.environment}
 
 
 def tar_of(files: Mapping[str, bytes]) -> bytes:

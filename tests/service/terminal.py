@@ -82,7 +82,6 @@ class Terminal:
 def terminals(folder: Path, server: Serving, scope: str = "submit") -> Iterator[tuple[Terminal, Terminal]]:
     """One on the server's machine, on its store; and one elsewhere, with a token."""
     with tempfile.TemporaryDirectory(prefix="ft-", dir="/tmp") as runtime:
-        here = {"FARM_STATE": str(server.state), "FARM_RUNTIME": str(server.runtime)}
         there = {
             "FARM_STATE": str(folder / "state"),
             "FARM_RUNTIME": runtime,
@@ -90,7 +89,7 @@ def terminals(folder: Path, server: Serving, scope: str = "submit") -> Iterator[
             "FARM_TOKEN": server.token(scope),
         }
         made = []
-        for name, environment in (("here", here), ("there", there)):
+        for name, environment in (("here", server.variables), ("there", there)):
             (folder / name).mkdir()
             made.append(Terminal(folder / name, environment))
         try:

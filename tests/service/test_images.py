@@ -22,7 +22,8 @@ def got(server: Serving, path: str, **parameters: Any) -> Any:
 
 
 def test_the_images_are_listed_by_name(server: Serving) -> None:
-    found = got(server, "")["images"]
+    played = DIGESTS.values()  # the server has built one, too, to try its hypervisors
+    found = [one for one in got(server, "")["images"] if one["digest"] in played]
     assert [(one["name"], one["arch"], one["release"], one["digest"]) for one in found] == [
         ("debian-12", "s390x", "bookworm", DIGESTS["debian-12"]),
         ("debian-13", "s390x", "trixie", DIGESTS["debian-13"]),

@@ -260,7 +260,7 @@ def test_two_runs_are_compared(window: Window, history: list[str]) -> None:
 
 def test_an_image_is_found_with_its_packages_and_compared_with_another(window: Window) -> None:
     page = window("read").see("/images")
-    page.get_by_role("link", name="debian-13").first.click()
+    page.get_by_role("link", name="debian-13/s390x").click()
     expect(page.locator("h1")).to_have_text("debian-13/s390x")
     expect(page.get_by_role("row", name="gcc")).to_contain_text("4:14.2")
     page = window("read").see("/images/diff?before=debian-12/s390x&after=debian-13/s390x")
