@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GENTLY_S = 20.0
 _LOOK_S = 0.5
 _DIAL_S = 10.0
+_KILLED_S = 0.02
 TOKENS = {"RAY_AUTH_MODE": "token"}
 """A node sends its cluster's token only where this says so; what stands in the environment goes before."""
 
@@ -87,6 +89,7 @@ def run_node(command: list[str], environ: Mapping[str, str]) -> None:
             with suppress(subprocess.TimeoutExpired):
                 node.wait(_LOOK_S)
         if not told:
+            _end_session(node.pid)
             words.seek(0)
             raise HostError(
                 f"cannot go on as a node: Ray has ended with {node.returncode}: {_last(words.read())}",
@@ -98,6 +101,25 @@ def run_node(command: list[str], environ: Mapping[str, str]) -> None:
         except subprocess.TimeoutExpired:
             node.kill()
             node.wait()
+
+
+def _end_session(leader: int) -> None:
+    """Kill what a Ray that has ended has left: its agents may outlive its raylet by more than half a minute."""
+    while members := [int(one.name) for one in Path("/proc").glob("[0-9]*") if _is_member(one, leader)]:
+        for pid in members:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_KILLED_S)
+
+
+def _is_member(process: Path, leader: int) -> bool:
+    """Whether a process is of a session, and has not ended."""
+    try:
+        # proc_pid_stat(5): after the name its state, its parent, its group, its session
+        state, _, _, session, *_ = (process / "stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has ended meanwhile
+        return False
+    return session == str(leader) and state not in "ZX"
 
 
 def _last(words: bytes) -> str:

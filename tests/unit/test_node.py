@@ -14,6 +14,7 @@ import pytest
 from farm.errors import ConfigError, HostError
 from farm.model import Host, Offer
 from farm.node import check_head, ray_command, run_node
+from tests.unit.test_images_process import has_ended
 from tests.waiting import eventually
 
 PARENT = """
@@ -45,6 +46,13 @@ def test_a_signal_ends_the_node_gently_and_then_us(tmp_path: Path, number: signa
 def test_a_node_that_ends_by_itself_is_told_with_its_last_words() -> None:
     with pytest.raises(HostError, match="ended with 3: no head there"):
         run_node(["sh", "-c", "echo much; echo first >&2; echo no head there >&2; exit 3"], os.environ)
+
+
+def test_nothing_is_left_of_a_node_that_ends_by_itself(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    with pytest.raises(HostError, match="Ray has ended with 3"):
+        run_node(["sh", "-c", f"sleep 600 & echo $! > {file}; exit 3"], os.environ)
+    assert has_ended(int(file.read_text()))
 
 
 def test_the_environment_goes_before_the_tokens_of_a_cluster(tmp_path: Path) -> None:
