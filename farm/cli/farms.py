@@ -30,6 +30,7 @@ from farm.report.overview import Overview
 
 if TYPE_CHECKING:  # and the store, which commands of a server need not
     from farm.cli.archives import Archive
+    from farm.cli.remote import RemoteFarm
 
 Server = Annotated[
     str,
@@ -140,16 +141,22 @@ class Farm(Protocol):
 @contextmanager
 def farm_at(server: str, token_file: Path | None) -> Iterator[Farm]:
     """The farm of a server; of this machine where none is named. Raises ConfigError."""
-    settings = load_settings()
     if server:
-        from farm.cli.remote import remote_farm  # noqa: PLC0415 - httpx, which commands of this machine need not
-
-        with remote_farm(settings, server, load_token(token_file)) as farm:
+        with server_farm(server, token_file) as farm:
             yield farm
     else:
         from farm.cli.local import LocalFarm  # noqa: PLC0415 - and the store, which those of a server need not
 
-        yield LocalFarm(settings)
+        yield LocalFarm(load_settings())
+
+
+@contextmanager
+def server_farm(server: str, token_file: Path | None) -> Iterator[RemoteFarm]:
+    """The farm of a server. Raises ConfigError."""
+    from farm.cli.remote import remote_farm  # noqa: PLC0415 - httpx, which commands of this machine need not
+
+    with remote_farm(load_settings(), server, load_token(token_file)) as farm:
+        yield farm
 
 
 def at_a_farm(command: Callable[..., None]) -> Callable[..., None]:

@@ -14,12 +14,12 @@ import typer
 from rich.markup import escape
 
 from farm.cli import image_tables as tables
-from farm.cli.farms import Server, TokenFile
+from farm.cli.farms import Server, TokenFile, server_farm
 from farm.cli.follow import follow
 from farm.cli.options import duration, mebibytes
 from farm.cli.screen import err, out
 from farm.cli.shelf import ShelfImages
-from farm.config import Settings, load_settings, load_token
+from farm.config import Settings, load_settings
 from farm.errors import NotFoundError
 from farm.images import ImageDifference, ImageFacts, ImageLine, Images
 from farm.report.words import duration as in_words
@@ -227,14 +227,11 @@ class _Here:
 
 @contextmanager
 def _images(server: str, token_file: Path | None) -> Iterator[Images]:
-    settings = load_settings()
     if server:
-        from farm.cli.remote import remote_farm  # noqa: PLC0415 - httpx, which this machine's need not
-
-        with remote_farm(settings, server, load_token(token_file)) as farm:
+        with server_farm(server, token_file) as farm:
             yield farm.images
     else:
-        yield _Here(settings)
+        yield _Here(load_settings())
 
 
 def _catalogue(settings: Settings) -> Catalogue:

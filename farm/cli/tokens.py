@@ -13,10 +13,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from farm.cli.farms import Server, TokenFile
+from farm.cli.farms import Server, TokenFile, server_farm
 from farm.cli.options import duration
 from farm.cli.screen import err, out
-from farm.config import load_settings, load_token
+from farm.config import load_settings
 from farm.model import COMMAND_LINE, Scope, TokenRecord
 from farm.store import Store
 from farm.store.access import Access
@@ -60,13 +60,11 @@ class _Here:
 
 @contextmanager
 def _tokens(server: str, token_file: Path | None) -> Iterator[Tokens]:
-    settings = load_settings()
     if server:
-        from farm.cli.remote import remote_farm  # noqa: PLC0415 - httpx, which the first token need not
-
-        with remote_farm(settings, server, load_token(token_file)) as farm:
+        with server_farm(server, token_file) as farm:
             yield farm.tokens
     else:
+        settings = load_settings()
         with closing(Store.open(settings.database, settings.state)) as store:
             yield _Here(Access(store.engine))
 

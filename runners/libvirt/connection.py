@@ -129,8 +129,13 @@ def hypervisor_errors(what: str) -> Iterator[None]:
         yield
     except libvirt.libvirtError as error:
         cause = str(error).removeprefix("internal error: ")
-        kind = FullError if any(words in cause for words in _FULL) else HypervisorError
-        raise kind(f"cannot {what}: {cause}", hint="run `farm doctor` to see what the hypervisor can do") from error
+        hint = "run `farm doctor` to see what the hypervisor can do"
+        raise refusal(cause)(f"cannot {what}: {cause}", hint=hint) from error
+
+
+def refusal(cause: str) -> type[FullError | HypervisorError]:
+    """What a hypervisor's refusal is, by its own words: that its host is full, or that it will not. Pure."""
+    return FullError if any(words in cause for words in _FULL) else HypervisorError
 
 
 @contextlib.contextmanager

@@ -11,10 +11,10 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
-from farm.errors import ConnectError, FullError, HypervisorError
+from farm.errors import ConnectError, HypervisorError
 from runners.deadline import Deadline
 from runners.guest import TICK, Work
-from runners.libvirt.connection import hypervisor_errors
+from runners.libvirt.connection import hypervisor_errors, refusal
 
 CAPABILITIES = {"shared": "x-ignore-shared", "mapped": "mapped-ram"}
 """Ways to save the memory, and QEMU's words for them. `shared`: it is a file already, which all clones map,
@@ -24,7 +24,6 @@ _POLL_S = 0.003
 _BANDWIDTH = 1 << 40
 """Bytes a second: QEMU's own limit, 128 MiB/s, holds for files too."""
 _FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)")
-_FULL = "No space left on device"
 
 
 def ask(domain: libvirt.virDomain, command: str, **arguments: Any) -> Any:
@@ -83,7 +82,7 @@ def _wait(domain: libvirt.virDomain, what: str, deadline: Deadline) -> Work[None
             return
         if status in ("failed", "cancelled"):
             cause = said.get("error-desc", status)
-            raise (FullError if _FULL in cause else HypervisorError)(f"cannot {what}: {cause}")
+            raise refusal(cause)(f"cannot {what}: {cause}")
         deadline.check()
         yield TICK
         time.sleep(_POLL_S)

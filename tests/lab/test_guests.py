@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,6 +41,7 @@ from tests.contract.test_usage import usage
 from tests.lab.lab import Lab
 from tests.lab.priming import IMAGE
 from tests.orders import make_order, make_source
+from tests.waiting import eventually
 
 HOSTS = {
     "kvm": "kvm_host",
@@ -111,13 +111,6 @@ def left_on(lab: Lab) -> list[str]:
     return [word for word in said.split() if word != "Domain-0"]
 
 
-def until(what: Callable[[], bool], within_s: float = 180) -> None:
-    end = time.monotonic() + within_s
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.5)
-
-
 def test_an_attempt_ends_with_what_its_guest_has_used(backend: Backend) -> None:
     used = usage(attempt(backend, "dd if=/dev/zero of=/root/file bs=1M count=8 2>/dev/null; sync\n"))
     assert used.cpu_s
@@ -157,7 +150,10 @@ def test_nothing_is_left_of_a_worker_that_is_killed(backend: Backend, lab: Lab, 
         os.kill(worker.pid, signal.SIGKILL)
         worker.wait()
         worker.stdout.close()
-    until(lambda: not list((load_settings().runtime / "ledger").glob(f"*-{worker.pid}-*")))
+    ledgers = load_settings().runtime / "ledger"
+    eventually(
+        lambda: not list(ledgers.glob(f"*-{worker.pid}-*")), within_s=180, what="the reaper has destroyed what it had"
+    )
     assert left_on(lab) == []
 
 

@@ -73,7 +73,11 @@ def test_a_guest_is_taken_to_another_host_while_it_runs(
         (domain,) = here.connection.listAllDomains()
         name, id_ = domain.name(), domain.UUIDString()
         make_way(kvm_host, other, domain)
-        wait_for(Networks(there.connection, there.link).ensure(order.guest.network, deadline=Deadline.after(120, "…")))
+        wait_for(
+            Networks(there.connection, there.link).ensure(
+                order.guest.network, deadline=Deadline.after(120, "make a network")
+            )
+        )
         parameters = {
             libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://{_HERE}:{forwarded(other)}",
             libvirt.VIR_MIGRATE_PARAM_DISKS_PORT: forwarded(other),
